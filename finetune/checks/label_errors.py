@@ -87,7 +87,8 @@ def label_finding(data: Data, features: Features, suspects: Sequence[Suspect]) -
         len(suspects),
         "picture",
         sentence,
-        f"Nothing was changed. Look at them: {FILE} lists all, the surest first."
+        f"Nothing was changed. {FILE} lists all, the surest first: look at them, remove the rows "
+        f"that are no errors, and train with --fix {FILE}."
         if suspects
         else "",
         first(examples),

@@ -58,6 +58,9 @@ class Run:
         tyro.conf.arg(metavar="{fine,coarse}", help_behavior_hint=""),
     ] = "fine"
     """coarse: the 20 superclasses of CIFAR-100."""
+    fix: Annotated[str, tyro.conf.arg(metavar="label_errors.csv", help_behavior_hint="")] = ""
+    """Labels to use instead: the table of python -m finetune.check, after you looked through it. An
+    empty cell under suggested leaves a picture out; remove the rows that are no errors."""
     advise: Annotated[
         tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")
     ] = None
@@ -92,8 +95,8 @@ class Run:
         given = self.source_options
         if self.resume is not None and given.to_json().keys() - {"root"}:
             raise UserError(
-                "--resume finds its pictures as it did before: remove --columns, --group-by and "
-                "--labels."
+                "--resume finds its pictures as it did before: remove --columns, --group-by, "
+                "--labels and --fix."
             )
         # for what they refuse
         assert given.column_of is not None
@@ -104,7 +107,8 @@ class Run:
         """How the pictures are to be found, where looking at the source cannot tell."""
         root = str(Path(self.root).resolve()) if self.root else ""
         labels = self.labels if self.labels != Run.labels else ""
-        return SourceOptions(self.columns, root, self.group_by, labels)
+        fix = str(Path(self.fix).resolve()) if self.fix else ""
+        return SourceOptions(self.columns, root, self.group_by, labels, fix)
 
     @property
     def folder(self) -> Path:

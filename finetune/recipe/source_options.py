@@ -25,6 +25,8 @@ class SourceOptions:
     """A column of the table, or a regular expression on the relative path."""
     labels: str = ""
     """`coarse`: the superclasses of CIFAR-100."""
+    fix: str = ""
+    """Absolute path of a table with labels that were put right."""
 
     def __post_init__(self) -> None:
         if self.group_by and "group" in self.column_of:

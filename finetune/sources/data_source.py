@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetune.recipe.source_options import AS_IT_LOOKS, SourceOptions
 from finetune.sources.class_folders import read_folders
+from finetune.sources.label_fixes import with_fixes
 from finetune.sources.label_table import is_label_table, read_label_table, table_in
 from finetune.sources.listed_pictures import Listing
 from zoo.host.errors import UserError
@@ -26,6 +27,8 @@ class DataSource:
         effect."""
         table = self.data if is_label_table(self.data) else table_in(self.data)
         listing = self._of_table(table) if table else self._of_folders()
+        if self.options.fix:
+            listing = with_fixes(listing, Path(self.options.fix))
         if self.options.group_by and not listing.groups:
             listing = with_groups(listing, self.options)
         return listing

@@ -73,6 +73,7 @@ FLAGS = {
         "--root",
         "--group-by",
         "--labels",
+        "--fix",
         "--advise",
     ],
     "recipe options": [

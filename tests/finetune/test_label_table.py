@@ -329,3 +329,47 @@ def test_an_order_keeps_how_its_pictures_are_found(tmp_path: Path) -> None:
     moved = Order(tmp_path / "t.csv", "efficientnet_lite0", {}, replace(options, root="/other"))
     assert order.difference(moved) is None
     assert "source" not in Order(tmp_path, "efficientnet_lite0", {}).to_json()
+
+
+# --- labels that were put right
+
+
+def fixes(path: Path, rows: Sequence[Sequence[str]]) -> SourceOptions:
+    lines = ["path,given,suggested,score", *(",".join((*row, "0.01")) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return SourceOptions(fix=str(path))
+
+
+def test_labels_that_a_person_put_right_are_taken(pictures: Path, tmp_path: Path) -> None:
+    rows = [("train/cat/001.png", "cat", "dog"), ("train/dog/002.png", "dog", "")]
+    options = fixes(tmp_path / "label_errors.csv", rows)
+    before, data = scan(read_folders(pictures)), scan(DataSource(pictures, None, options).listing())
+    labels = {p.path: data.classes[p.label] for p in data.pictures}
+    assert labels["train/cat/001.png"] == "dog"
+    assert {p.path for p in before.pictures} - labels.keys() == {"train/dog/002.png"}
+    assert ("train/dog/002.png", "unlabelled") in {(e.path, e.kind) for e in data.unused}
+    assert "1 labels changed and 1 pictures left out" in " ".join(data.findings)
+    assert data.digest() != before.digest()
+    assert (pictures / "train" / "cat" / "001.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (("train/cat/001.png", "dog", "cat"), "was 'dog' when it was checked, and is 'cat' now"),
+        (("train/cat/001.png", "cat", "bird"), "expected a class of the data"),
+        (("train/cat/999.png", "cat", "dog"), "which is no picture of the data"),
+    ],
+)
+def test_labels_of_other_data_are_refused(
+    pictures: Path, tmp_path: Path, row: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        DataSource(pictures, None, fixes(tmp_path / "label_errors.csv", [row])).listing()
+
+
+def test_a_table_of_another_kind_puts_nothing_right(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na,b\n")
+    for fix, words in (("t.csv", "given is missing"), ("none.csv", "expected the label_errors")):
+        with pytest.raises(UserError, match=words):
+            DataSource(pictures, None, SourceOptions(fix=str(tmp_path / fix))).listing()
