@@ -82,7 +82,7 @@ class Comparison:
     def run(self, cell: Cell) -> Run:
         """Where a cell is trained."""
         return Run(
-            data=self.data,
+            data=(self.data,),
             base=cell.base,
             out=self.folder_of(cell.name),
             device=self.device,

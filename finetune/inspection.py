@@ -67,8 +67,8 @@ def planned_run(run: Run, given: Mapping[str, Any], device: torch.device) -> Pla
     """Read the data and resolve the recipe as `plan.make_plan` does, without a run folder."""
     order = new_order(run, given)
     check_out(run.folder, order.data)
-    assert run.data is not None
-    readable_folder(run.data, coarse=order.options.coarse)
+    for name in run.data:
+        readable_folder(name, coarse=order.options.coarse)
     tree = order.source.listing()
     base, fetched = plan.fetched_base(order)
     described, trial = describe(base, fetched), Trial(base, fetched)

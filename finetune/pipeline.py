@@ -129,7 +129,8 @@ def going_on_command(claimed: Claim) -> str:
     command = f"python -m finetune --resume {shell_path(claimed.folder)}"
     if (claimed.folder / rundir.DATA).is_file():
         return command
-    return f"{command} --data {shell_path(claimed.order.data)}"
+    places = (claimed.order.data, *claimed.order.more)
+    return " ".join([command, *(f"--data {shell_path(place)}" for place in places)])
 
 
 def make_ready(plan: Plan) -> Ready:

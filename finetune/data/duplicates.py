@@ -6,12 +6,35 @@ measured; so does a group of pictures. Copies within one class and one split are
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from finetune.data.left_out import by_pair
 from finetune.data.picture_columns import Picture
 from zoo.contract.splits import SPLITS
 from zoo.files.passed_over import Unused
+
+
+def take_corrections(
+    pictures: Sequence[Picture], later: Mapping[str, int]
+) -> tuple[list[Picture], int]:
+    """Give every copy of a picture the label that the latest source has for its bytes, and count
+    the pictures that had another one. `later`: path -> number of its source, as `Listing` has it.
+
+    So a correction outweighs the old label, and the picture stays in the split where it stood.
+    """
+    newest: dict[str, tuple[int, int]] = {}
+    if later:
+        for p in pictures:
+            of_this = (later.get(p.path, 0), p.label)
+            newest[p.sha256] = max(newest.get(p.sha256, of_this), of_this)
+    corrected, changed = list(pictures), 0
+    for place, p in enumerate(pictures):
+        number, label = newest.get(p.sha256, (0, p.label))
+        # two labels in one source are a conflict, whatever an earlier source says
+        if label != p.label and later.get(p.path, 0) < number:
+            corrected[place] = p._replace(label=label)
+            changed += 1
+    return corrected, changed
 
 
 def remove_conflicts(

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.dataset import Data
-from finetune.data.duplicates import join_groups, leak_findings, remove_conflicts, remove_leaks
+from finetune.data.duplicates import (
+    join_groups,
+    leak_findings,
+    remove_conflicts,
+    remove_leaks,
+    take_corrections,
+)
 from finetune.data.left_out import (
     check_conflicts,
     check_unreadable,
@@ -55,6 +61,7 @@ def scan(
             group = tree.groups.get(job[0], "")
             pictures.append(Picture(*job, result.sha256, result.width, result.height, group))
             bits_used.append(result.bits_used)
+    pictures, corrected = take_corrections(pictures, tree.later)
     pictures, conflicts, pairs = remove_conflicts(pictures, tree.classes)
     pictures = join_groups(pictures)
     kept, leaks = remove_leaks(pictures)
@@ -65,6 +72,10 @@ def scan(
     check_unreadable(unreadable, len(jobs), bad_limit, names_in)
     check_conflicts(conflicts, pairs, len(jobs), names_in)
     findings = leak_findings(pictures, kept)
+    if corrected:
+        findings.append(
+            f"{corrected} pictures take the label that a later --data gives the same bytes"
+        )
     if conflicts:
         findings.append(
             f"{len(conflicts)} of {len(jobs)} pictures left out, because the same bytes stand "

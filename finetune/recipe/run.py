@@ -23,11 +23,15 @@ MOST_UNREADABLE = 0.01
 class Run:
     """Where a run happens."""
 
-    data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    data: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="PATH", help_behavior_hint=""),
+    ] = ()
     """Pictures: class folders, or train/, val/, test/ with class folders; a table with paths and
     labels (.csv, .tsv, .jsonl, .parquet); an archive of these (.zip, .tar, .tar.gz), also at an
     address; CIFAR-10 or -100; WebDataset shards; hf://datasets/ORG/NAME; the three tars of
-    ILSVRC2012; 'digits' is a built-in sample."""
+    ILSVRC2012; 'digits' is a built-in sample. Several --data are joined by the names of their
+    classes; of the same picture under two labels, that of the later one counts."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished
     run folder."""
@@ -68,6 +72,9 @@ class Run:
     advises."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, str):
+            # a program that has one source need not make a tuple of it
+            object.__setattr__(self, "data", (self.data,))
         if not -1 <= self.workers <= MOST_WORKERS:
             raise UserError(
                 f"--workers {self.workers}: expected -1 (chosen here), or 0 to {MOST_WORKERS}."
@@ -78,7 +85,7 @@ class Run:
             )
         if self.advise is not None and not 1 <= self.advise[1] <= 100:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
-        if self.resume is None and self.data is None:
+        if self.resume is None and not self.data:
             raise UserError(
                 "--data is missing: expected a folder of pictures, or 'digits' for the built-in "
                 "sample."
@@ -115,4 +122,4 @@ class Run:
         """The run folder that this means."""
         if named := self.resume or self.out:
             return named
-        return Path("runs") / run_name.default_name(str(self.data), self.base)
+        return Path("runs") / run_name.default_name(self.data[0], self.base)

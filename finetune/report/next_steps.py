@@ -188,7 +188,7 @@ def own_command(run: Finished, advice: Advice) -> str:
     with checks.of(run.folder / rundir.LOCAL):
         content = rundir.read_json(run.folder / rundir.LOCAL, kind=dict)
         chosen = {
-            "data": Path(checks.text(content["data"])),
+            "data": tuple(map(Path, checks.names((content["data"], *content.get("more", ()))))),
             "base": checks.name(content["base"]),
             "out": free_folder(run.folder),
         }
@@ -215,10 +215,10 @@ def typed(chosen: Mapping[str, object]) -> str:
         # a switch that is off is not typed
         if value is False:
             continue
-        words.append(flag_of(field))
-        if value is not True:
-            quoted = shell_path(value) if isinstance(value, Path) else shell(value)
-            words.append(quoted)
+        for each in value if isinstance(value, tuple) else (value,):
+            words.append(flag_of(field))
+            if each is not True:
+                words.append(shell_path(each) if isinstance(each, Path) else shell(each))
     return " ".join(words)
 
 

@@ -66,12 +66,13 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
         order, goes_on = resumed_order(run, given), True
     else:
         order = new_order(run, given)
-        if order.data in real(folder).parents:
-            whose = "--out" if run.out else "without --out the run folder is"
-            raise UserError(
-                f"{whose} {folder}, which stands in the data folder {order.data}, where it would "
-                "look like a class: choose an --out elsewhere."
-            )
+        for data in (order.data, *order.more):
+            if data in real(folder).parents:
+                whose = "--out" if run.out else "without --out the run folder is"
+                raise UserError(
+                    f"{whose} {folder}, which stands in the data folder {data}, where it would "
+                    "look like a class: choose an --out elsewhere."
+                )
         goes_on = check_free(folder, order)
     finished, lock = rundir.is_finished(folder), _lock(folder)
     # looked up before `_begin` makes them
@@ -89,9 +90,9 @@ def _begin(run: Run, folder: Path, order: Order, lock: FileLock, *, goes_on: boo
     # the lock is a file in this folder
     _make(folder / rundir.RESUME)
     _take(lock, folder)
-    if run.data is not None:
+    for name in run.data:
         # unpacks tars, for hours: after all that could refuse this --out
-        readable_folder(run.data, coarse=order.options.coarse)
+        readable_folder(name, coarse=order.options.coarse)
     sweep(folder)
     if not goes_on:
         # what an earlier, other command decided before it stopped does not hold

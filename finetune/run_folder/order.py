@@ -1,6 +1,6 @@
 """What a run was asked for: pictures, base and settings, as a run folder records them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ class Order:
     """Recipe fields set by hand."""
     options: SourceOptions = AS_IT_LOOKS
     """How the pictures are found in `data`."""
+    more: tuple[Path, ...] = ()
+    """Absolute; the pictures of further --data."""
 
     @property
     def source(self) -> DataSource:
         """The pictures."""
-        return DataSource(self.data, self.val_folder, self.options)
+        return DataSource(self.data, self.val_folder, self.options, self.more)
 
     def find_base(self) -> Base:
         """The base, or the architecture alone where it is trained from scratch."""
@@ -48,17 +50,14 @@ class Order:
         content = {"data": str(self.data), "base": self.base, "given": dict(self.given)}
         if options := self.options.to_json():
             content["source"] = options
+        if self.more:
+            content["more"] = list(map(str, self.more))
         return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Order":
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
-        data, base = checks.text(content["data"]), checks.name(content["base"])
-        # Python raises ValueError wherever a path with a zero byte is used
-        if "\0" in data or not Path(data).is_absolute():
-            raise ValueError(
-                f"expected the absolute path of a folder under data, seen {checks.seen(data)}"
-            )
+        base = checks.name(content["base"])
         if "\0" in base:
             raise ValueError(f"expected a base without zero bytes, seen {checks.seen(base)}")
         given = given_of(checks.mapping(content["given"]))
@@ -68,7 +67,8 @@ class Order:
             del checked["lr"]
         resolve.check_given(checked)
         options = SourceOptions.from_json(checks.mapping(content.get("source", {})))
-        return Order(Path(data), base, given, options)
+        more = tuple(map(_absolute, content.get("more", ())))
+        return Order(_absolute(content["data"]), base, given, options, more)
 
     @property
     def val_folder(self) -> Path | None:
@@ -83,13 +83,19 @@ class Order:
         """Relative path of the validation folder if it lies outside the data folder, else empty."""
         return val_path(self.data, self.val_folder)
 
-    def moved(self, data: Path | None, val: Path | None, root: str = "") -> "Order":
-        """The same with other places of its pictures."""
+    def moved(self, data: Sequence[Path], val: Path | None, root: str = "") -> "Order":
+        """The same with other places of its pictures; `data`: as many as there were, or none."""
+        first, *more = data or (self.data, *self.more)
+        if len(more) != len(self.more):
+            raise UserError(
+                f"--data: expected the {len(self.more) + 1} places of this run's pictures, in "
+                f"their order, seen {len(data)}."
+            )
         given = dict(self.given)
         options = replace(self.options, root=root or self.options.root)
         if val:
             given["val"] = str(val)
-        return replace(self, data=data or self.data, given=given, options=options)
+        return replace(self, data=first, given=given, options=options, more=tuple(more))
 
     def difference(self, other: "Order") -> str | None:
         """The first key in which two orders differ, with both values; None if they are alike."""
@@ -111,6 +117,17 @@ class Order:
         return {**self.given, **replace(self.options, root="").to_json(), "base": self.base}
 
 
+def _absolute(value: Any) -> Path:
+    """An absolute path from a file; `ValueError` for anything else."""
+    text = checks.text(value)
+    # Python raises ValueError wherever a path with a zero byte is used
+    if "\0" in text or not Path(text).is_absolute():
+        raise ValueError(
+            f"expected the absolute path of a folder under data, seen {checks.seen(text)}"
+        )
+    return Path(text)
+
+
 def find_start(base: str, given: Mapping[str, Any]) -> Base:
     """A base by its name, or the architecture alone where it is trained from scratch."""
     if from_scratch(given):
@@ -120,8 +137,7 @@ def find_start(base: str, given: Mapping[str, Any]) -> Base:
 
 def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     """What the command line asks for, with its paths as they are for any other command."""
-    assert run.data is not None
-    data = data_folder(run.data, coarse=run.source_options.coarse)
+    data, *more = [data_folder(name, coarse=run.source_options.coarse) for name in run.data]
     given = dict(given)
     base = find_start(run.base, given)
     # absolute paths, as a command that goes on may be started in another folder
@@ -130,7 +146,8 @@ def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     if "val" in given and as_fraction(given["val"]) is None:
         given["val"] = str(val_folder(given["val"]))
     base_name = str(real(base.folder)) if base.folder else run.base
-    return Order(real(data), base_name, given, run.source_options)
+    places = tuple(map(real, more))
+    return Order(real(data), base_name, given, run.source_options, places)
 
 
 def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
@@ -148,16 +165,13 @@ def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
         raise UserError(
             f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run."
         )
-    if run.data is not None:
-        return order.moved(
-            real(data_folder(run.data, coarse=order.options.coarse)),
-            moved_val,
-            run.source_options.root,
-        )
+    if run.data:
+        places = [real(data_folder(name, coarse=order.options.coarse)) for name in run.data]
+        return order.moved(places, moved_val, run.source_options.root)
     if rundir.is_finished(folder):
         return order
     _check_pictures_named(folder, order)
-    return order.moved(None, moved_val, run.source_options.root)
+    return order.moved((), moved_val, run.source_options.root)
 
 
 def _check_pictures_named(folder: Path, order: Order) -> None:
@@ -167,7 +181,7 @@ def _check_pictures_named(folder: Path, order: Order) -> None:
             f"--resume {folder}: the run stopped before it had recorded its pictures: expected "
             f"their folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)"
         )
-    if not order.data.exists():
+    if not all(place.exists() for place in (order.data, *order.more)):
         raise UserError(
             f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder "
             "now. If they moved, name their folder: python -m finetune --resume "

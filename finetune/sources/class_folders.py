@@ -25,17 +25,17 @@ from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
 
-def read_folders(root: Path, *, val: Path | None = None) -> Listing:
+def read_folders(root: Path, *, val: Path | None = None, least_classes: int = 2) -> Listing:
     """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation)
     and `test/`.
 
     `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried
     as a picture, whatever its suffix, unless a rule of zoo/files/passed_over.py skips it.
 
-    Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two
-    classes, a class without files, class names that are not UTF-8, show nothing or look the same, a
-    class of val or test that train lacks, links that lead nowhere in the place of a class, and
-    folders that can be read in two ways.
+    Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than
+    `least_classes` classes, a class without files, class names that are not UTF-8, show nothing or
+    look the same, a class of val or test that train lacks, links that lead nowhere in the place of
+    a class, and folders that can be read in two ways.
     """
     if not os.path.isdir(root):
         entry = "a file" if os.path.exists(root) else "nothing"
@@ -58,7 +58,7 @@ def read_folders(root: Path, *, val: Path | None = None) -> Listing:
     levels = {}
     for split, folder in folders.items():
         levels[split] = top if folder == root else level(root, folder)
-    classes = _class_names(root, folders["train"], levels["train"])
+    classes = _class_names(root, folders["train"], levels["train"], least_classes)
     files: dict[str, list[tuple[str, int]]] = {}
     for split, folder in folders.items():
         if folder != root:
@@ -154,10 +154,10 @@ def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str],
     return folders, left
 
 
-def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
+def _class_names(root: Path, train: Path, found: Level, least: int) -> tuple[str, ...]:
     names = found.folders
     layout.refuse_broken(train, found.broken)
-    if len(names) < 2:
+    if len(names) < least:
         raise UserError(_too_few_classes(root, train, names))
     # for what it refuses
     by_bare_name(train, names)

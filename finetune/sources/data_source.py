@@ -9,6 +9,7 @@ from finetune.sources.class_folders import read_folders
 from finetune.sources.label_fixes import with_fixes
 from finetune.sources.label_table import is_label_table, read_label_table, table_in
 from finetune.sources.listed_pictures import Listing
+from finetune.sources.several import joined_listings
 from zoo.host.errors import UserError
 
 
@@ -21,19 +22,33 @@ class DataSource:
     val: Path | None = None
     """A validation folder that stands elsewhere."""
     options: SourceOptions = AS_IT_LOOKS
+    more: tuple[Path, ...] = ()
+    """Further folders or tables, whose labels count more than those of earlier ones."""
 
     def listing(self) -> Listing:
         """List the pictures; `UserError` where they cannot be found, and for an option without
         effect."""
-        table = self.data if is_label_table(self.data) else table_in(self.data)
-        listing = self._of_table(table) if table else self._of_folders()
+        if self.more and self.val is not None:
+            raise UserError(
+                f"--val {self.val}: with several --data, expected a fraction such as 0.2, or a "
+                "folder val/ in one of them."
+            )
+        listing = self._listed(self.data, least_classes=2)
+        if self.more:
+            others = [self._listed(place, least_classes=1) for place in self.more]
+            listing = joined_listings([listing, *others])
         if self.options.fix:
             listing = with_fixes(listing, Path(self.options.fix))
         if self.options.group_by and not listing.groups:
             listing = with_groups(listing, self.options)
         return listing
 
-    def _of_table(self, table: Path) -> Listing:
+    def _listed(self, place: Path, *, least_classes: int) -> Listing:
+        """List one folder or table."""
+        table = place if is_label_table(place) else table_in(place)
+        if table is None:
+            self._check_no_table()
+            return read_folders(place, val=self.val, least_classes=least_classes)
         if self.val is not None:
             raise UserError(
                 f"--val {self.val}: with a table, expected a fraction such as 0.2. Pictures for "
@@ -41,7 +56,10 @@ class DataSource:
             )
         return read_label_table(table, self.options)
 
-    def _of_folders(self) -> Listing:
+    def _check_no_table(self) -> None:
+        """Raise `UserError` for options of a table where no source is one."""
+        if any(is_label_table(place) or table_in(place) for place in (self.data, *self.more)):
+            return
         given = {"--columns": self.options.columns, "--root": self.options.root}
         for flag, value in given.items():
             if value:
@@ -49,7 +67,6 @@ class DataSource:
                     f"{flag} {value} has no effect: {self.data} is no table of labels (.csv, .tsv, "
                     f".jsonl, .parquet). Remove {flag}."
                 )
-        return read_folders(self.data, val=self.val)
 
 
 def with_groups(listing: Listing, options: SourceOptions) -> Listing:

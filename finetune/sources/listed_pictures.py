@@ -30,6 +30,10 @@ class Listing:
     """Relative path -> group, of the files that have one: a patient, a scene, a burst. A group is
     never on two sides of a split."""
 
+    later: Mapping[str, int] = field(default_factory=dict)
+    """Relative path -> number of its source, of the files of every source but the first (0): where
+    the same bytes have two labels, the label of the latest source counts."""
+
     @property
     def ignored(self) -> int:
         """Counts the files that are notes or labels, or that stand outside the class folders."""

@@ -74,7 +74,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     content = rundir.read_json(run.folder / rundir.LOCAL)
     run = dataclasses.replace(
         run,
-        data=content["data"],
+        data=(content["data"], *content.get("more", ())),
         base=content["base"],
         out=run.folder,
         resume=None,

@@ -145,7 +145,9 @@ def test_the_command_line_hands_the_number_over(monkeypatch: pytest.MonkeyPatch)
     seen = []
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.setattr(
-        follow_advice, "run_advised", lambda run, given, most: seen.append((run.data, given, most))
+        follow_advice,
+        "run_advised",
+        lambda run, given, most: seen.append((run.data[0], given, most)),
     )
     config = (tyro.conf.FlagCreatePairsOff,)
     tyro.cli(main, args=["--data", "x", "--advise", "apply", "3", "--epochs", "2"], config=config)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -373,3 +374,74 @@ def test_a_table_of_another_kind_puts_nothing_right(pictures: Path, tmp_path: Pa
     for fix, words in (("t.csv", "given is missing"), ("none.csv", "expected the label_errors")):
         with pytest.raises(UserError, match=words):
             DataSource(pictures, None, SourceOptions(fix=str(tmp_path / fix))).listing()
+
+
+# --- several sources
+
+
+def joined(*places: Path, **options: Any) -> Data:
+    return scan(DataSource(places[0], more=places[1:], **options).listing())
+
+
+def test_classes_of_several_sources_are_joined_by_name(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    write_classes(tmp_path / "more" / "train", {"dog": 3, "ant": 3}, first=100)
+    write_classes(tmp_path / "more" / "test", {"ant": 2}, first=200)
+    data = joined(tmp_path / "pets", tmp_path / "more")
+    assert data.classes == ("ant", "cat", "dog")
+    assert data.counts()["train"] == {"ant": 3, "cat": 4, "dog": 7}
+    assert data.counts()["test"]["ant"] == 2
+    assert {p.path.split("/")[0] for p in data.pictures} == {"pets", "more"}
+    assert all((data.root / p.path).is_file() for p in data.pictures)
+
+
+@pytest.mark.parametrize("old_split", ["train", "test"])
+def test_a_correction_outweighs_the_old_label(tmp_path: Path, old_split: str) -> None:
+    counts = {f"{split}/{name}": 6 for split in ("train", "test") for name in ("cat", "dog")}
+    write_classes(tmp_path / "pets", counts)
+    wrong = tmp_path / "pets" / old_split / "cat" / "003.png"
+    # as the service keeps corrections; one class alone is fine there
+    correction = tmp_path / "corrections" / "train" / "dog" / "a.png"
+    correction.parent.mkdir(parents=True)
+    correction.write_bytes(wrong.read_bytes())
+    data = joined(tmp_path / "pets", tmp_path / "corrections")
+    labels = {p.path: (data.classes[p.label], p.split) for p in data.pictures}
+    assert labels[f"pets/{old_split}/cat/003.png"] == ("dog", old_split)
+    assert "1 pictures take the label that a later --data gives" in " ".join(data.findings)
+    assert not [entry for entry in data.unused if entry.kind == "conflict"]
+    # of copies in two splits, the one that is measured stays
+    assert ("corrections/train/dog/a.png" in labels) is (old_split == "train")
+
+
+def test_two_labels_in_the_latest_source_stay_a_conflict(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 20, "dog": 20})
+    content = (tmp_path / "pets" / "cat" / "003.png").read_bytes()
+    for name in ("cat", "dog"):
+        (tmp_path / "new" / name).mkdir(parents=True)
+        (tmp_path / "new" / name / "a.png").write_bytes(content)
+    data = joined(tmp_path / "pets", tmp_path / "new")
+    assert sum(entry.kind == "conflict" for entry in data.unused) == 3
+
+
+def test_sources_that_overlap_or_look_alike_are_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"train/cat": 2, "train/dog": 2})
+    write_classes(tmp_path / "other", {"Cat": 2, "dog": 2}, first=50)
+    for second, words in (
+        ("pets", "count twice"),
+        ("pets/train", "count twice"),
+        ("other", "differ only in"),
+    ):
+        with pytest.raises(UserError, match=words):
+            joined(tmp_path / "pets", tmp_path / second)
+    with pytest.raises(UserError, match="with several --data"):
+        joined(tmp_path / "pets", tmp_path / "other", val=tmp_path / "pets" / "train")
+
+
+def test_an_order_keeps_all_its_sources(tmp_path: Path) -> None:
+    order = Order(tmp_path / "a", "efficientnet_lite0", {}, more=(tmp_path / "b",))
+    assert Order.from_json(json.loads(json.dumps(order.to_json()))) == order
+    moved = order.moved([tmp_path / "c", tmp_path / "d"], None)
+    assert (moved.data, moved.more) == (tmp_path / "c", (tmp_path / "d",))
+    with pytest.raises(UserError, match="expected the 2 places"):
+        order.moved([tmp_path / "c"], None)
+    assert Run(data=("a", "b")).folder == Run(data="a").folder  # type: ignore[arg-type]
