@@ -386,3 +386,13 @@ def test_a_bundle_that_is_swapped_at_a_moment_of_its_reading(
     assert swaps
     assert opened.folder == folder
     assert opened.files == rundir.read_json(folder / bundle.FINISHED)["files"]
+
+
+@pytest.mark.parametrize("path", ["no-such-run", ".", "..", "/", "run/..", "./"])
+def test_any_path_without_a_bundle_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        bundle.open_bundle(Path(path))

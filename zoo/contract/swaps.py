@@ -58,8 +58,10 @@ def awaited(
 def _standing(path: Path) -> list[tuple[str, int, int, int] | None]:
     """What differs once another bundle stands where `path` leads: a bundle's folder, a file in it,
     or a run."""
+    # absolute: `.` has no name, which a folder that was set aside would extend
+    path = path.absolute()
     places = (path, path.parent, path / "bundles" / "onnx")
-    return [_finished(disk.standing(place, FINISHED)) for place in places]
+    return [_finished(disk.standing(place, FINISHED)) for place in places if place.name]
 
 
 def _finished(folder: Path) -> tuple[str, int, int, int] | None:
