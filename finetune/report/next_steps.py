@@ -96,7 +96,7 @@ def has_public_name(run: Finished) -> bool:
     catalogue's that torchvision has."""
     base = run.report.base
     row = catalog.BY_ALIAS.get(base.name)
-    return base.hub_id is not None or (row is not None and row.url is not None)
+    return bool(base.hub_id or (row and row.url))
 
 
 def summary(advices: Sequence[Advice]) -> Markup:

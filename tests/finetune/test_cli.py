@@ -90,6 +90,7 @@ FLAGS = {
         "--probe-only",
     ],
     "less-usual options": [
+        "--stem",
         "--probe",
         "--features",
         "--warmup",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from finetune import pipeline, plan
-from finetune.augment.picture import CIFAR_POLICY_UP_TO_PX
+from finetune.augment.policy import CIFAR_POLICY_UP_TO_PX
 from finetune.presets.other_optimizer import FROM_SCRATCH
 from finetune.presets.rate import rate_row
 from finetune.presets.resolve import RECIPES, resolve
