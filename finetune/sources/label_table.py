@@ -38,15 +38,19 @@ USUAL_COLUMNS = {
     "group": ("group", "group_id"),
 }
 """Role -> names of columns that have it, in lower case."""
+OPTIONAL = ("split", "group")
+"""Roles that a table may lack."""
 LOOKED_FOR = 20
 """Pictures that are looked for before a table is believed to lie where its pictures are."""
 SHOWN = 5
 
 
 @dataclass
-class _Rows:
+class TableRows:
     """Collects what the rows say."""
 
+    labels_needed: bool = True
+    """A row without a label is not used."""
     label_of: dict[str, str] = field(default_factory=dict)
     """Relative path -> label."""
     split_of: dict[str, str] = field(default_factory=dict)
@@ -66,12 +70,8 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
     in two ways, a split that is none, a picture under two labels or in two splits, and class names
     that look the same.
     """
-    root = Path(options.root) if options.root else table.parent
-    named = foreign_tables.read(table)
-    column_of = find_columns(table, named.columns, options)
-    rows = _Rows()
-    for number, row in enumerate(named.rows, 1):
-        _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    root, rows = table_root(table, options), TableRows()
+    column_of = _read_rows(table, root, options, rows)
     classes = _class_names(table, column_of["label"], set(rows.label_of.values()))
     _check_found(table, root, list(rows.label_of))
     number_of = {name: number for number, name in enumerate(classes)}
@@ -89,10 +89,45 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
     )
 
 
-def find_columns(table: Path, columns: Sequence[str], options: SourceOptions) -> dict[str, str]:
-    """Find the column of each role: role -> column; split and group only where there are some.
+def pictures_of_table(table: Path, options: SourceOptions) -> TableRows:
+    """Read a table whose pictures need no label, nor the table a column with labels; the label of
+    such a picture is empty.
 
-    Raises `UserError` if path or label is not found, or could be one of two.
+    Raises `UserError` as `read_label_table`, but for what concerns classes, and for a table
+    without pictures.
+    """
+    root, rows = table_root(table, options), TableRows(labels_needed=False)
+    _read_rows(table, root, options, rows)
+    if not rows.label_of:
+        raise UserError(f"{table}: expected a row for each picture, seen none with a path.")
+    _check_found(table, root, list(rows.label_of))
+    return rows
+
+
+def table_root(table: Path, options: SourceOptions) -> Path:
+    """Give the folder that the paths of a table are relative to."""
+    return Path(options.root) if options.root else table.parent
+
+
+def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows) -> dict[str, str]:
+    """Add all rows of a table; gives the column of each role."""
+    named = foreign_tables.read(table)
+    optional = OPTIONAL if rows.labels_needed else (*OPTIONAL, "label")
+    column_of = find_columns(table, named.columns, options, optional)
+    for number, row in enumerate(named.rows, 1):
+        _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    return column_of
+
+
+def find_columns(
+    table: Path,
+    columns: Sequence[str],
+    options: SourceOptions,
+    optional: Sequence[str] = OPTIONAL,
+) -> dict[str, str]:
+    """Find the column of each role: role -> column; those of `optional` only where there are some.
+
+    Raises `UserError` if any other is not found, and if one could be one of two.
     """
     given = dict(options.column_of)
     if options.group_by in columns:
@@ -107,7 +142,7 @@ def find_columns(table: Path, columns: Sequence[str], options: SourceOptions) ->
     for role, names in USUAL_COLUMNS.items():
         like = [column for column in columns if column.strip().lower() in names]
         free = [column for column in like if column not in given.values()]
-        if role in given or (not free and role in ("split", "group")):
+        if role in given or (not free and role in optional):
             continue
         # a column that may be anything must not decide what is measured on what
         if len(free) != 1:
@@ -120,14 +155,14 @@ def find_columns(table: Path, columns: Sequence[str], options: SourceOptions) ->
     return found
 
 
-def _add(rows: _Rows, row: Mapping[str, str], number: int, table: Path, root: Path) -> None:
+def _add(rows: TableRows, row: Mapping[str, str], number: int, table: Path, root: Path) -> None:
     """Take one row, or set it aside with the reason."""
-    written, label = row["path"].strip(), row["label"].strip()
+    written, label = row["path"].strip(), row.get("label", "").strip()
     if not written:
         rows.unused.append(Unused(f"row {number}", "unlabelled", "a row without a path"))
         return
     path = _relative(written, number, table, root)
-    if not label:
+    if not label and rows.labels_needed:
         rows.unused.append(Unused(path, "unlabelled", "a row without a label"))
         return
     split = _split_of(row.get("split", ""), number, table)
