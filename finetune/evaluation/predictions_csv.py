@@ -85,7 +85,7 @@ def join_names(names: Iterable[str]) -> str:
     return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
 
 
-def _split(joined: str) -> list[str]:
+def split_names(joined: str) -> list[str]:
     """Take apart what `join_names` joined."""
     # `str.split` would also cut at an escaped `|`
     names, current, escaped = [], "", False
@@ -134,7 +134,7 @@ def parsed(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> Answers:
         columns[name] = column(name, _parse_number)
     for name in COUNTS:
         columns[name] = column(name, _parse_count)
-    columns["top5"] = column("top5", lambda joined: list(map(label_of, _split(joined))))
+    columns["top5"] = column("top5", lambda joined: list(map(label_of, split_names(joined))))
     # empty for a foreign picture, whose class is in no set
     columns["label_in_set"] = column("label_in_set", "1".__eq__)
     predicted, probability = {}, {}

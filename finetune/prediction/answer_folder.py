@@ -23,6 +23,7 @@ from zoo.host import locks
 from zoo.host.errors import UserError
 
 SUMMARY = "summary.json"
+SUBMISSION = "submission.txt"
 PROGRESS = "progress.json"
 ASKED = "asked"
 """Key of both with the digest of what was asked (`Asked.digest`)."""
@@ -129,7 +130,7 @@ def _check_foreign(folder: Path) -> None:
     """`UserError` unless the folder is new, empty, or one with answers."""
     if not os.path.lexists(folder):
         return
-    own = {rundir.RESUME, rundir.PREDICTIONS, rundir.LEFT_OUT, SUMMARY}
+    own = {rundir.RESUME, rundir.PREDICTIONS, rundir.LEFT_OUT, SUMMARY, SUBMISSION}
     names = set(os.listdir(folder)) if folder.is_dir() else {folder.name}
     begun = (folder / rundir.RESUME).is_dir() or (folder / SUMMARY).is_file()
     if names and (not begun or names - own):

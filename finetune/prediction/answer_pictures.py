@@ -16,6 +16,7 @@ from finetune.prediction.finished_network import open_answerer
 from finetune.prediction.known_pictures import KnownPictures
 from finetune.prediction.request import Request
 from finetune.prediction.sorted_copies import Sorting, class_folders, sort_pictures
+from finetune.prediction.submission import write_submission
 from finetune.prediction.summary import summary_json, summary_lines, tally
 from zoo.contract import rundir
 from zoo.contract.finished_run import FinishedRun
@@ -44,6 +45,8 @@ def answer_pictures(request: Request) -> None:
             _finish(asked, answers, classes)
         content = answers.read_summary()
     _say(request, content)
+    if (tar := asked.contents.tar) is not None:
+        write_submission(request.place, request.place / rundir.PREDICTIONS, tar, classes)
     if request.to_folders is not None:
         _sort(request, asked, classes)
     if content["unreadable"] == content["pictures"]:
@@ -58,7 +61,7 @@ def _answer(request: Request, asked: Asked, answers: AnswerFolder) -> None:
     answerer = open_answerer(request.run, request.device)
     torch.set_num_threads(answers.threads)
     source = PictureSource(
-        asked.root,
+        asked.contents.root,
         answerer.pre,
         devices.decoders(request.workers, answerer.device),
         pin=answerer.device.type == "cuda",
@@ -85,7 +88,7 @@ def _finish(asked: Asked, answers: AnswerFolder, classes: list[str]) -> None:
 def _sort(request: Request, asked: Asked, classes: list[str]) -> None:
     target = request.to_folders
     assert target is not None
-    sorting = Sorting(asked.root, target, request.link)
+    sorting = Sorting(asked.contents.root, target, request.link)
     with disk_space.room_needed(target):
         table = request.place / rundir.PREDICTIONS
         count = sort_pictures(sorting, table, classes, total=len(asked))
@@ -104,7 +107,7 @@ def _say(request: Request, content: dict[str, Any]) -> None:
 
 def _check_places(request: Request, asked: Asked, classes: list[str]) -> None:
     """`UserError` where anything would be written among the user's pictures, or into the run."""
-    out, run, root = request.place.resolve(), request.run.resolve(), asked.root.resolve()
+    out, run, root = request.place.resolve(), request.run.resolve(), asked.contents.root.resolve()
     if out == run or _in(out, run):
         raise UserError(f"--out {request.place} is in the run folder: choose another place.")
     if asked.whole_folder and (_in(out, root) or _in(root, out)):
@@ -114,6 +117,11 @@ def _check_places(request: Request, asked: Asked, classes: list[str]) -> None:
         )
     if request.to_folders is None:
         return
+    if asked.contents.tar is not None:
+        raise UserError(
+            f"--to-folders takes pictures that are files, and those of {request.data[0]} are in a "
+            "tar. Unpack it, and name the folder with --data."
+        )
     target = request.to_folders.resolve()
     if _in(target, run) or _in(target, out):
         raise UserError(

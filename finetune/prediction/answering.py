@@ -42,7 +42,8 @@ def answered(
 ) -> Iterator[list[Row]]:
     """Yield the rows of each batch, from the picture at place `first` on, where a batch begins."""
     start = first
-    for batch in asked_batches(asked.paths[first:], source, VIEWS[answerer.decision.views]):
+    views = VIEWS[answerer.decision.views]
+    for batch in asked_batches(asked.contents, asked.paths[first:], source, views):
         pictures = _pictures(asked, start, batch)
         answers: Iterator[Row] = iter(())
         if batch.views is not None:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from finetune.evaluation.predictions import NOWHERE
+from finetune.prediction.contents import Contents
 from finetune.prediction.request import Request
-from finetune.run_folder.named_folders import data_folder
+from finetune.run_folder.named_folders import readable_folder
 from finetune.sources.folder_names import SPLIT_FOLDERS
+from finetune.sources.imagenet_test_tar import is_test_tar, pictures_of_test_tar
 from finetune.sources.label_table import is_label_table, pictures_of_table, table_root
 from zoo.files import foreign_tables
 from zoo.files.entries import all_above, walk
 from zoo.files.passed_over import Unused
-from zoo.files.same_paths import located, nfc
+from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
@@ -34,8 +36,8 @@ SHOWN = 10
 class Asked:
     """Says which pictures are to be answered."""
 
-    root: Path
-    """Folder that the paths are relative to."""
+    contents: Contents
+    """Folder that the paths are relative to, or the tar that holds them."""
     paths: Sequence[str]
     """With `/`, in the order in which they are answered."""
     labels: Sequence[int]
@@ -52,34 +54,21 @@ class Asked:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def labelled(self) -> bool:
-        """Tell whether any picture has a label."""
-        return any(label != NOWHERE for label in self.labels)
-
     def digest(self, run_sha256: str) -> str:
         """Compute what names these pictures, answered by that state of a run: paths, labels,
         splits, and size and time of each file."""
         digest = hashlib.sha256(run_sha256.encode())
         for path, label, split in zip(self.paths, self.labels, self.splits, strict=True):
-            line = f"{path}\0{label}\0{split}\0{_state(located(self.root, path))}\n"
+            line = f"{path}\0{label}\0{split}\0{self.contents.state(path)}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
-
-
-def _state(path: Path) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "missing"
-    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
 class _Named:
     """Holds what a source says of its pictures."""
 
-    root: Path
+    contents: Contents
     class_of: Mapping[str, str]
     """Relative path -> name of the class, empty without one."""
     split_of: Mapping[str, str]
@@ -112,7 +101,7 @@ def asked_pictures(request: Request, classes: Sequence[str]) -> Asked:
         labels = [NOWHERE] * len(paths)
     splits = [named.split_of.get(path, "") for path in paths]
     unused, note = tuple(named.unused), named.note
-    return Asked(named.root, paths, labels, splits, unused, note, named.whole_folder)
+    return Asked(named.contents, paths, labels, splits, unused, note, named.whole_folder)
 
 
 def _named(request: Request, classes: Sequence[str]) -> _Named:
@@ -129,7 +118,11 @@ def _named(request: Request, classes: Sequence[str]) -> _Named:
     if table:
         rows = pictures_of_table(first, request.options)
         root = table_root(first, request.options).resolve()
-        return _Named(root, rows.label_of, rows.split_of, rows.unused)
+        return _Named(Contents(root), rows.label_of, rows.split_of, rows.unused)
+    if len(request.data) == 1 and is_test_tar(first):
+        members = pictures_of_test_tar(first)
+        tar = Contents(first.resolve().parent, first.resolve(), members)
+        return _Named(tar, dict.fromkeys(members, ""), {})
     if all(path.is_file() for path in request.data):
         return _of_files(request.data)
     if len(request.data) > 1:
@@ -138,7 +131,7 @@ def _named(request: Request, classes: Sequence[str]) -> _Named:
             f"--data with several paths: expected picture files, but {', '.join(others[:SHOWN])} "
             "is none. Answer folders and tables one by one."
         )
-    return _of_folder(data_folder(str(first)), classes)
+    return _of_folder(readable_folder(str(first)), classes)
 
 
 def _of_files(files: Sequence[Path]) -> _Named:
@@ -147,7 +140,7 @@ def _of_files(files: Sequence[Path]) -> _Named:
     whole = [os.path.abspath(path) for path in files]
     root = Path(os.path.commonpath([os.path.dirname(path) for path in whole]))
     paths = [Path(os.path.relpath(path, root)).as_posix() for path in whole]
-    return _Named(root, dict.fromkeys(paths, ""), {})
+    return _Named(Contents(root), dict.fromkeys(paths, ""), {})
 
 
 def _of_folder(folder: Path, classes: Sequence[str]) -> _Named:
@@ -177,7 +170,7 @@ def _of_folder(folder: Path, classes: Sequence[str]) -> _Named:
             f"{_some(known)}), so the answers are not measured"
         )
         class_of = dict.fromkeys(class_of, "")
-    return _Named(root, class_of, split_of, found.unused, note, whole_folder=True)
+    return _Named(Contents(root), class_of, split_of, found.unused, note, whole_folder=True)
 
 
 def _of_split(request: Request, paths: Sequence[str], split_of: Mapping[str, str]) -> list[str]:

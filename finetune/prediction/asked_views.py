@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +10,9 @@ from torch.utils.data import Dataset
 
 from finetune.data.loader import EVALUATION_BATCH, PictureSource, collated
 from finetune.data.reading import MeasuredPicture
-from zoo.files.folders import read_regular
-from zoo.files.same_paths import located
+from finetune.prediction.contents import Contents
 from zoo.host.errors import BadImage
 from zoo.picture.decoding import decode_and_measure
-from zoo.picture.opened import MAX_BYTES
 from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import View, prepare_views
 
@@ -36,18 +33,18 @@ class AskedViews(Dataset):
     """Gives by `views[index]` what deployment sees of a picture, or why it cannot be read."""
 
     def __init__(
-        self, root: Path, paths: Sequence[str], pre: Preprocessing, views: tuple[View, ...]
+        self, contents: Contents, paths: Sequence[str], pre: Preprocessing, views: tuple[View, ...]
     ):
-        self.root, self.paths, self.pre, self.views = root, paths, pre, views
+        self.contents, self.paths, self.pre, self.views = contents, paths, pre, views
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Item:
-        path = located(self.root, self.paths[index])
+        path = self.paths[index]
         try:
-            content = read_regular(path, MAX_BYTES)
-            decoded = decode_and_measure(content, name=str(path))
+            content = self.contents.read(path)
+            decoded = decode_and_measure(content, name=path)
         except BadImage as error:
             return error.reason
         picture = decoded.picture
@@ -58,10 +55,10 @@ class AskedViews(Dataset):
 
 
 def asked_batches(
-    paths: Sequence[str], source: PictureSource, views: tuple[View, ...]
+    contents: Contents, paths: Sequence[str], source: PictureSource, views: tuple[View, ...]
 ) -> Iterator[AskedBatch]:
     """Yield all pictures once, in order, `pictures_at_once` in a batch."""
-    shown = AskedViews(source.root, paths, source.pre, views)
+    shown = AskedViews(contents, paths, source.pre, views)
     size = pictures_at_once(views)
     yield from collated(shown, source, size * len(views), _collate_asked, batch_size=size)
 

@@ -65,6 +65,8 @@ class Devkit:
     hypernyms)."""
     val: tuple[str, ...]
     """WordNet id of each validation picture, in order of their numbers."""
+    numbers: dict[str, int]
+    """WordNet id -> number of the class."""
 
 
 def is_tars(folder: Path) -> bool:
@@ -181,7 +183,8 @@ def read_devkit(path: Path) -> Devkit:
             f"{path}: expected each class once in meta.mat, with its number of pictures. Download "
             "it again."
         )
-    return Devkit(pictures, tuple(map(wnid_of.__getitem__, numbers)))
+    number_of = {wnid: number for number, wnid in wnid_of.items()}
+    return Devkit(pictures, tuple(map(wnid_of.__getitem__, numbers)), number_of)
 
 
 def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
