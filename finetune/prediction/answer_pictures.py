@@ -80,7 +80,8 @@ def _answer(request: Request, asked: Asked, answers: AnswerFolder) -> None:
 
 
 def _finish(asked: Asked, answers: AnswerFolder, classes: list[str]) -> None:
-    found = tally(answers.table, classes)
+    with console.busy("counting answers"):
+        found = tally(answers.table, classes)
     write_left_out(answers.folder / rundir.LEFT_OUT, (*found.unreadable, *asked.unused))
     answers.finish(summary_json(found, classes))
 

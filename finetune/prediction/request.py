@@ -61,5 +61,11 @@ class Request:
             return self.out
         # resolved, because `.` has no name
         run = self.run.resolve() if self.run.name in ("", "..") else self.run
-        name = SEVERAL if len(self.data) > 1 else self.data[0].resolve().stem
-        return run.with_name(f"{run.name}-predictions-{name}")
+        return run.with_name(f"{run.name}-predictions-{self._data_name}")
+
+    @property
+    def _data_name(self) -> str:
+        if len(self.data) > 1:
+            return SEVERAL
+        data = self.data[0].resolve()
+        return data.stem if data.is_file() else data.name

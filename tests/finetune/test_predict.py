@@ -293,12 +293,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
 
     whole = Request(tiny_run, (digits,), tmp_path / "whole", device="cpu")
     whole = dataclasses.replace(whole, to_folders=tmp_path / "sorted")
-    predict(whole)
+    predict(dataclasses.replace(whole, workers=2))
     broken = dataclasses.replace(
         whole, out=tmp_path / "broken", to_folders=tmp_path / "sorted again"
     )
-    # batches 1 and 3; one batch later, before the two files at the end; and in the sorting
-    for moment, done in ((1, 0), (3, 2), (1, 2), (2, 3), (2, 3), (5, None)):
+    # at batches 1 and 3, before each of the two files at the end, and in the sorting
+    for moment, done in ((1, 0), (3, 2), (2, 3), (2, 3), (5, None)):
         with forked.started(_killed_at, moment, broken) as command:
             code, printed = command.finish(100)
         assert code in (-signal.SIGKILL, 128 + signal.SIGKILL), printed
