@@ -30,7 +30,7 @@ SHOWN = 5
 
 @dataclass
 class Tally:
-    """Counts the rows of a table; of labelled pictures it keeps the answers, some 200 bytes each."""
+    """Counts the rows of a table; of labelled pictures it keeps the answers, 200 bytes each."""
 
     pictures: int = 0
     unknown: int = 0
