@@ -19,7 +19,7 @@ from filelock import FileLock
 from finetune.prediction.answering import HEADER, Row
 from zoo.contract import rundir
 from zoo.files import checks, tables
-from zoo.host import locks
+from zoo.host import disk, locks
 from zoo.host.errors import UserError
 
 SUMMARY = "summary.json"
@@ -115,7 +115,8 @@ def claimed(folder: Path, digest: str, *, threads: int) -> Iterator[AnswerFolder
     """
     _check_foreign(folder)
     lock_folder = folder / rundir.RESUME
-    lock_folder.mkdir(parents=True, exist_ok=True)
+    with disk.right_needed(folder):
+        lock_folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(lock_folder / "lock"))
     locks.take(lock, in_use=f"{folder} is being written by another process: wait for it.")
     try:

@@ -20,7 +20,7 @@ from finetune.prediction.submission import write_submission
 from finetune.prediction.summary import summary_json, summary_lines, tally
 from zoo.contract import rundir
 from zoo.contract.finished_run import FinishedRun
-from zoo.host import console
+from zoo.host import console, disk
 from zoo.host.errors import UserError
 
 
@@ -90,7 +90,7 @@ def _sort(request: Request, asked: Asked, classes: list[str]) -> None:
     target = request.to_folders
     assert target is not None
     sorting = Sorting(asked.contents.root, target, request.link)
-    with disk_space.room_needed(target):
+    with disk_space.room_needed(target), disk.right_needed(target):
         table = request.place / rundir.PREDICTIONS
         count = sort_pictures(sorting, table, classes, total=len(asked))
     kind = "links to" if request.link else "copies of"

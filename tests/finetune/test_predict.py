@@ -25,6 +25,7 @@ from tests.bad_pictures import BAD, ODD, write_bad_pictures
 from tests.export.made_export import Made, made_export, onnx_bundle
 from tests.finetune.made_ilsvrc import WNIDS, jpeg, write_ilsvrc, write_tar
 from tests.finetune.made_pictures import contents, png, rows, write_classes
+from tests.unprivileged import read_only
 from tests.zoo.made_published import made_finished
 from zoo.answer.predict import Predictor
 from zoo.contract import report, rundir
@@ -409,6 +410,22 @@ def test_wrong_orders_are_refused_before_anything_is_written(insects: Path, tmp_
         assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="--link has no effect"):
         Request(insects, (data,), link=True)
+
+
+def test_places_that_may_not_be_written_are_named(insects: Path, tmp_path: Path) -> None:
+    write_classes(tmp_path / "all" / "data", {"x": 1})
+    (tmp_path / "all" / "closed").mkdir()
+    run = Path(shutil.copytree(insects, tmp_path / "all" / "run"))
+    for path in run.glob("*.safetensors"):
+        path.chmod(0o644)
+    with read_only(tmp_path / "all", "closed") as top:
+        closed = top / "closed"
+        order = Request(top / "run", (top / "data",), closed / "out", device="cpu")
+        with pytest.raises(UserError, match=r"out cannot be written"):
+            predict(order)
+        order = dataclasses.replace(order, out=top / "out", to_folders=closed / "sorted")
+        with pytest.raises(UserError, match=r"sorted cannot be written"):
+            predict(order)
 
 
 def test_files_none_of_which_is_a_picture(insects: Path, tmp_path: Path) -> None:
