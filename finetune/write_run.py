@@ -21,6 +21,7 @@ from finetune.final_numbers import answer_numbers, training_numbers
 from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed
 from finetune.plan import Plan
+from finetune.prediction.finished_network import finished_network
 from finetune.run_folder import checkpoint
 from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.contract import decision, report, run_pictures, rundir
@@ -30,7 +31,6 @@ from zoo.files import checks
 from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
-from zoo.network.build import load_network
 from zoo.publish import card
 
 REWRITTEN = (
@@ -123,8 +123,7 @@ def finished_subject(place: Place) -> Subject:
             "or make a run of your own pictures from it: python -m finetune --data FOLDER --base "
             f"{shell_path(place.run)} --probe-only"
         )
-    device = devices.choose(place.device)
-    model = load_network(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, device = finished_network(place.run, place.device)
     run = FinishedRun(place.run)
     with checks.of(place.run / rundir.RECIPE):
         torch.set_num_threads(checks.whole(run.recipe["threads"]["value"], 1, 1024))

@@ -120,6 +120,11 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_no_figure_holds_a_formula",
         "test_pictures_of_comparisons_draw_them",
     ),
+    "finetune/test_predict.py": (
+        "test_class_folders_with_splits_give_the_numbers_of_the_run",
+        "test_killed_at_any_moment_it_goes_on_to_the_same_bytes",
+        "test_what_cannot_be_read_is_named_and_the_rest_is_answered_like_the_bundle",
+    ),
     "finetune/test_probe.py": ("test_cross_validation_picks_the_penalty_that_sklearn_would_pick",),
     "finetune/test_published.py": ("test_each_recipe_runs_to_its_end",),
     "finetune/test_ranks.py": (

@@ -51,6 +51,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from export.options import ExportOptions
     from finetune import compare, explain
     from finetune.evaluation.choices import Wish
+    from finetune.prediction.request import Request
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
     from serve import space
@@ -63,6 +64,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         explain.Situation,
         compare.Comparison,
         Wish,
+        Request,
         ExportOptions,
         verify.VerifyOptions,
         push_command.PushOptions,

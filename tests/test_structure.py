@@ -54,6 +54,7 @@ ROOMS = {
         "data",
         "evaluation",
         "run_folder",
+        "prediction",
         "train",
         "checks",
         "figures",
@@ -74,6 +75,7 @@ SAME_IN_EACH_PACKAGE = {
     "__main__": "the command that is called like its package",
     "options": "what the command line of a package asks for",
     "pipeline": "the order of events of a package",
+    "predict": "answers pictures: by a bundle, without torch, and by a run",
     "rows": "the table that a new base or export target gets its row in",
 }
 """Name of a module -> why several packages have one of this name. Besides, `of_*`: the private

@@ -2,11 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -235,7 +236,25 @@ def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool)
 
 
 def _load(views: Dataset, source: PictureSource, at_once: int, **how: object) -> Iterator[Batch]:
-    """Yield collated batches; `at_once`: pictures (or views) of a batch, at most."""
+    """Yield batches as `collated` does; `UserError` for a picture that cannot be read any more."""
+    for batch, problem in collated(views, source, at_once, _collate, **how):
+        if problem:
+            raise UserError(
+                f"a picture changed since the run read it: {problem}. Repair or remove it and "
+                "start again."
+            )
+        yield batch
+
+
+def collated(
+    views: Dataset,
+    source: PictureSource,
+    at_once: int,
+    collate: Callable[[list[Any]], Any],
+    **how: object,
+) -> Iterator[Any]:
+    """Yield what `collate` makes of the items of each batch, in the processes that decode;
+    `at_once`: pictures (or views) of a batch, at most."""
     workers = shared_memory.workers_now(
         source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin
     )
@@ -243,20 +262,14 @@ def _load(views: Dataset, source: PictureSource, at_once: int, **how: object) ->
         views,
         num_workers=workers,
         pin_memory=source.pin,
-        collate_fn=_collate,
+        collate_fn=collate,
         # torch refuses a timeout where no process is waited for
         timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
         worker_init_fn=signals.ignore,
         **how,  # type: ignore[arg-type]
     )
     with shared_memory.lost_batches_explained(), shared_memory.workers_killed_at_error():
-        for batch, problem in loader:
-            if problem:
-                raise UserError(
-                    f"a picture changed since the run read it: {problem}. Repair or remove it and "
-                    "start again."
-                )
-            yield batch
+        yield from loader
 
 
 def _collate(items: list[Item]) -> tuple[Batch | None, str | None]:

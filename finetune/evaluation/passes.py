@@ -165,24 +165,30 @@ def outputs(
 ) -> Outputs:
     """Compute logits, unknown score and brightness of all pictures, in one forward pass. Leaves the
     model in evaluation mode."""
-    device = next(model.parameters()).device
     model.eval()
     rows = []
     with console.bar(title, total) as advance:
         for images, label in batches:
-            answered = forward(model, normalise(images.to(device), pre), bank.early)
-            embedding = answered.embedding.float().cpu().numpy()
-            rows.append(
-                Outputs(
-                    answered.logits.float().cpu().numpy(),
-                    bank.distance(embedding),
-                    images.float().mean((1, 2, 3)).numpy() / 255,
-                )
-            )
+            rows.append(outputs_of_batch(model, images, pre, bank))
             advance(len(label))
     logits_NC, unknown_score, brightness = zip(*rows, strict=True)
     return Outputs(
         _of_all(logits_NC, total), _of_all(unknown_score, total), _of_all(brightness, total)
+    )
+
+
+@torch.inference_mode()
+def outputs_of_batch(
+    model: nn.Module, images: torch.Tensor, pre: Preprocessing, bank: Bank
+) -> Outputs:
+    """Compute the same of one batch, uint8 [B, H, W, 3]; the model is in evaluation mode."""
+    device = next(model.parameters()).device
+    answered = forward(model, normalise(images.to(device), pre), bank.early)
+    embedding = answered.embedding.float().cpu().numpy()
+    return Outputs(
+        answered.logits.float().cpu().numpy(),
+        bank.distance(embedding),
+        images.float().mean((1, 2, 3)).numpy() / 255,
     )
 
 
@@ -217,17 +223,25 @@ def summed_probabilities(
 
     `groups`: how many of a picture's views, in their order in the batches, make up each group.
     """
-    device = next(model.parameters()).device
     model.eval()
     rows = []
     with console.bar("test-time views", total) as advance:
         for images, label in batches:
-            probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
-            # a batch holds the views of a picture one after the other, and one label for them all
-            parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)
-            rows.append([part.sum(1).cpu().numpy() for part in parts])
+            rows.append(summed_of_batch(model, images, pre, groups))
             advance(len(label))
     return [_of_all(group, total) for group in zip(*rows, strict=True)]
+
+
+@torch.inference_mode()
+def summed_of_batch(
+    model: nn.Module, images: torch.Tensor, pre: Preprocessing, groups: Sequence[int]
+) -> list[np.ndarray]:
+    """Compute the same of one batch, which holds the views of a picture one after the other; the
+    model is in evaluation mode."""
+    device = next(model.parameters()).device
+    probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
+    parts = probabilities.unflatten(0, (-1, sum(groups))).split(list(groups), dim=1)
+    return [part.sum(1).cpu().numpy() for part in parts]
 
 
 def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:

@@ -46,8 +46,14 @@ other."""
 
 
 def write_predictions(path: Path, answers: Answers) -> None:
-    """Write `predictions.csv`. Classes stand there by name; `top5` joins names by `|` (escaped by
-    `\\`); a cell is empty where there is no value."""
+    """Write `predictions.csv`, as `cells` has it."""
+    columns = cells(answers)
+    tables.write_table(path, columns, zip(*columns.values(), strict=True))
+
+
+def cells(answers: Answers) -> dict[str, Iterable[str]]:
+    """Give the cells of each column, in order. Classes stand there by name; `top5` joins names by
+    `|` (escaped by `\\`); a cell is empty where there is no value."""
     name_of = {NOWHERE: "", **dict(enumerate(answers.classes))}.__getitem__
     columns: dict[str, Iterable[str]] = {}
     for name in TEXTS:
@@ -56,7 +62,7 @@ def write_predictions(path: Path, answers: Answers) -> None:
         columns[name] = map(name_of, getattr(answers, name).tolist())
     for name in (*FLOATS, *COUNTS):
         columns[name] = map(_number, getattr(answers, name).tolist())
-    columns["top5"] = [_join(map(name_of, five)) for five in answers.top5.tolist()]
+    columns["top5"] = [join_names(map(name_of, five)) for five in answers.top5.tolist()]
     # a foreign picture has no class that could be in the set
     in_set = answers.label_in_set.astype(int).astype(str)
     columns["label_in_set"] = np.where(answers.label == NOWHERE, "", in_set).tolist()
@@ -65,7 +71,7 @@ def write_predictions(path: Path, answers: Answers) -> None:
         ordered[f"{views}_predicted"] = map(name_of, predicted.tolist())
         probability = answers.views_label_probability[views].tolist()
         ordered[f"{views}_label_probability"] = map(_number, probability)
-    tables.write_table(path, ordered, zip(*ordered.values(), strict=True))
+    return ordered
 
 
 def _number(value: float) -> str:
@@ -74,13 +80,13 @@ def _number(value: float) -> str:
     return "" if value != value else f"{value:.9g}"
 
 
-def _join(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Join names by `|`; `|` and `\\` in them are escaped by `\\`."""
     return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
 
 
-def _split(joined: str) -> list[str]:
-    """Take apart what `_join` joined."""
+def split_names(joined: str) -> list[str]:
+    """Take apart what `join_names` joined."""
     # `str.split` would also cut at an escaped `|`
     names, current, escaped = [], "", False
     for letter in joined:
@@ -110,8 +116,13 @@ def read_predictions(run: Path, classes: Sequence[str]) -> Answers:
 
 
 def _read(path: Path, classes: Sequence[str]) -> Answers:
+    return parsed(list(tables.rows(path, COLUMNS)), classes)
+
+
+def parsed(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> Answers:
+    """Read rows of the table back; `KeyError`, `ValueError` or `OverflowError` for what `cells`
+    does not give."""
     label_of = {"": NOWHERE, **{name: i for i, name in enumerate(classes)}}.__getitem__
-    rows = list(tables.rows(path, COLUMNS))
 
     def column(name: str, parse: Callable[[str], Any]) -> np.ndarray:
         return np.array([parse(row[name]) for row in rows])
@@ -123,7 +134,7 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
         columns[name] = column(name, _parse_number)
     for name in COUNTS:
         columns[name] = column(name, _parse_count)
-    columns["top5"] = column("top5", lambda joined: list(map(label_of, _split(joined))))
+    columns["top5"] = column("top5", lambda joined: list(map(label_of, split_names(joined))))
     # empty for a foreign picture, whose class is in no set
     columns["label_in_set"] = column("label_in_set", "1".__eq__)
     predicted, probability = {}, {}

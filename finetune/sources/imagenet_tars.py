@@ -47,8 +47,7 @@ CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n[0-9]{8})\.tar"), re.compile(r"n[0-9]{
 WNID = re.compile(r"n[0-9]{8}")
 VAL_PICTURE = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG")
 PREPARED = "PREPARED.json"
-"""Name of the file that is written last: sizes of the tars that were unpacked, and what came
-out."""
+"""Written last: sizes of the tars that were unpacked, and what came out."""
 MOST_META_BYTES, MOST_TRUTH_BYTES = 16 << 20, 1 << 20
 """Limits of the two files of the devkit that are read; the originals have less than 1 MB and
 200 kB."""
@@ -65,6 +64,8 @@ class Devkit:
     hypernyms)."""
     val: tuple[str, ...]
     """WordNet id of each validation picture, in order of their numbers."""
+    numbers: dict[str, int]
+    """WordNet id -> number of the class."""
 
 
 def is_tars(folder: Path) -> bool:
@@ -185,12 +186,12 @@ def read_devkit(path: Path) -> Devkit:
             f"{path}: expected each class once in meta.mat, with its number of pictures. Download "
             "it again."
         )
-    return Devkit(pictures, tuple(map(wnid_of.__getitem__, numbers)))
+    number_of = {wnid: number for number, wnid in wnid_of.items()}
+    return Devkit(pictures, tuple(map(wnid_of.__getitem__, numbers)), number_of)
 
 
 def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
-    """Read the classes: number of a class -> its WordNet id and training pictures, from meta.mat,
-    which has MATLAB's version 5."""
+    """Read number -> WordNet id and training pictures from meta.mat, of MATLAB's version 5."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -210,8 +211,7 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
 
 
 def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
-    """Unpack each inner tar into a class folder, which appears whole; a class whose folder is there
-    is not read again."""
+    """Unpack each inner tar into a class folder, which appears whole; one that is there stays."""
     present = set()
     with opened(path) as outer:
         for member in files(outer, path):
@@ -250,7 +250,7 @@ def unpack_class(folder: Path, tar: tarfile.TarFile, where: str, expected: int) 
 
 
 def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> None:
-    """Put each picture into the folder of its class by the ground truth; `val/` appears whole."""
+    """Put each picture into the folder of its class; `val/` appears whole."""
     if val.is_dir():
         return advance(len(kit.val))
     filling = val.with_name(UNFINISHED + val.name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finetune.recipe.source_options import SourceOptions
 from finetune.sources.folder_names import SPLIT_FOLDERS, by_bare_name
+from finetune.sources.label_columns import OPTIONAL, find_columns, some_names
 from finetune.sources.listed_pictures import Listing
 from zoo.files import foreign_tables
 from zoo.files.entries import level
@@ -21,33 +22,16 @@ from zoo.files.passed_over import Unused
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
-USUAL_COLUMNS = {
-    "path": (
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "image",
-        "image_path",
-        "img",
-        "picture",
-    ),
-    "label": ("label", "class", "target", "category", "class_name", "label_name"),
-    "split": ("split", "subset", "partition", "fold"),
-    "group": ("group", "group_id"),
-}
-"""Role -> names of columns that have it, in lower case."""
 LOOKED_FOR = 20
 """Pictures that are looked for before a table is believed to lie where its pictures are."""
-SHOWN = 5
 
 
 @dataclass
-class _Rows:
+class TableRows:
     """Collects what the rows say."""
 
+    labels_needed: bool = True
+    """A row without a label is not used."""
     label_of: dict[str, str] = field(default_factory=dict)
     """Relative path -> label."""
     split_of: dict[str, str] = field(default_factory=dict)
@@ -81,12 +65,8 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
     in two ways, a split that is none, a picture under two labels or in two splits, and class names
     that look the same.
     """
-    root = Path(options.root) if options.root else table.parent
-    named = foreign_tables.read(table)
-    column_of = find_columns(table, named.columns, options)
-    rows = _Rows()
-    for number, row in enumerate(named.rows, 1):
-        _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    root, rows = table_root(table, options), TableRows()
+    column_of = _read_rows(table, root, options, rows)
     classes = _class_names(table, column_of["label"], set(rows.label_of.values()))
     _check_found(table, root, list(rows.label_of))
     number_of = {name: number for number, name in enumerate(classes)}
@@ -104,45 +84,44 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
     )
 
 
-def find_columns(table: Path, columns: Sequence[str], options: SourceOptions) -> dict[str, str]:
-    """Find the column of each role: role -> column; split and group only where there are some.
+def pictures_of_table(table: Path, options: SourceOptions) -> TableRows:
+    """Read a table whose pictures need no label, nor the table a column with labels; the label of
+    such a picture is empty.
 
-    Raises `UserError` if path or label is not found, or could be one of two.
+    Raises `UserError` as `read_label_table`, but for what concerns classes, and for a table
+    without pictures.
     """
-    given = dict(options.column_of)
-    if options.group_by in columns:
-        given["group"] = options.group_by
-    for role, column in given.items():
-        if column not in columns:
-            raise UserError(
-                f"{table} has no column {column!r}, which is to be the {role}: it has "
-                f"{_some(columns)}."
-            )
-    found = dict(given)
-    for role, names in USUAL_COLUMNS.items():
-        like = [column for column in columns if column.strip().lower() in names]
-        free = [column for column in like if column not in given.values()]
-        if role in given or (not free and role in ("split", "group")):
-            continue
-        # a column that may be anything must not decide what is measured on what
-        if len(free) != 1:
-            seen = f"{_some(free)} could each be it" if free else f"it has {_some(columns)}"
-            raise UserError(
-                f"{table}: expected one column with the {role} of each picture "
-                f"({', '.join(names[:5])}), but {seen}. Name it with --columns {role}=COLUMN."
-            )
-        found[role] = free[0]
-    return found
+    root, rows = table_root(table, options), TableRows(labels_needed=False)
+    _read_rows(table, root, options, rows)
+    if not rows.label_of:
+        raise UserError(f"{table}: expected a row for each picture, seen none with a path.")
+    _check_found(table, root, list(rows.label_of))
+    return rows
 
 
-def _add(rows: _Rows, row: Mapping[str, str], number: int, table: Path, root: Path) -> None:
+def table_root(table: Path, options: SourceOptions) -> Path:
+    """Give the folder that the paths of a table are relative to."""
+    return Path(options.root) if options.root else table.parent
+
+
+def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows) -> dict[str, str]:
+    """Add all rows of a table; gives the column of each role."""
+    named = foreign_tables.read(table)
+    optional = OPTIONAL if rows.labels_needed else (*OPTIONAL, "label")
+    column_of = find_columns(table, named.columns, options, optional)
+    for number, row in enumerate(named.rows, 1):
+        _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    return column_of
+
+
+def _add(rows: TableRows, row: Mapping[str, str], number: int, table: Path, root: Path) -> None:
     """Take one row, or set it aside with the reason."""
-    written, label = row["path"].strip(), row["label"].strip()
+    written, label = row["path"].strip(), row.get("label", "").strip()
     if not written:
         rows.unused.append(Unused(f"row {number}", "unlabelled", "a row without a path"))
         return
     path = _relative(written, number, table, root)
-    if not label:
+    if not label and rows.labels_needed:
         rows.unused.append(Unused(path, "unlabelled", "a row without a label"))
         return
     split = _split_of(row.get("split", ""), number, table)
@@ -226,8 +205,8 @@ def _check_splits(
     missing = [name for label, name in enumerate(classes) if label not in trained]
     if missing:
         raise UserError(
-            f"{table}: no training picture of {_some(missing)}: expected each class in train, whose"
-            " pictures are those with the split train or with an empty cell."
+            f"{table}: no training picture of {some_names(missing)}: expected each class in train, "
+            "whose pictures are those with the split train or with an empty cell."
         )
 
 
@@ -265,8 +244,3 @@ def _findings(unused: Iterable[Unused]) -> Iterator[str]:
         yield f"{counts['unlabelled']:,} rows without a path or a label are not used"
     if counts["repeated"]:
         yield f"{counts['repeated']:,} rows repeat an earlier one"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(one_line, names[:SHOWN]))
-    return shown + (" ..." if len(names) > SHOWN else "")

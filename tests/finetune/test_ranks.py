@@ -44,6 +44,7 @@ COMMANDS = {
     "finetune.find_lr": ("--data", "x"),
     "finetune.decide": ("x",),
     "finetune.compare": ("--data", "x", "--bases", "resnet18_1k", "efficientnet_lite0"),
+    "finetune.predict": (),
     "finetune.show_augment": (),
     "export.__main__": (),
     "export.bench": (),

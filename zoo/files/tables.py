@@ -2,6 +2,7 @@
 
 write_table(path, header, rows)     the file, row by row
 as_text(header, rows)               the same as text
+lines(rows)                         rows to be appended to such a file, as text
 rows(path, needed)                  each row as column -> text, as it was given to `write_table`
 """
 
@@ -24,8 +25,13 @@ LONGEST_LINE = 1_000_000
 
 def as_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table as CSV that no spreadsheet runs."""
+    return lines([header]) + lines(rows)
+
+
+def lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows of such a table, without a head line."""
     text = StringIO()
-    csv.writer(text).writerows(_cells(header, rows))
+    csv.writer(text).writerows([csv_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
