@@ -21,6 +21,7 @@ from tests.zoo.made_published import Client, made_finished
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
 from zoo.hub import access
+from zoo.publish import push_command
 from zoo.publish.push_command import PushOptions
 
 SENT = {
@@ -266,6 +267,7 @@ def test_a_busy_hub_is_asked_again_as_it_says(world: World) -> None:
             "too many requests; wait as long as it asks",
         ),
         ("/commit/", 500, {"Retry-After": "0"}, "HTTP status 500: try again later"),
+        ("/preupload/", 404, {}, "HTTP status 404: no such place there; check HF_ENDPOINT"),
         ("/commit/", 412, {}, "somebody changed the repository during this push"),
         ("/commit/", 403, {}, "no right to write there"),
         ("/upload/", 413, {}, "a file or the whole push is too large"),
@@ -412,6 +414,31 @@ def test_a_name_that_the_hub_does_not_take_is_refused_before_anything_is_read(na
         PushOptions(Path("no run"), f"alice/{name}")
     for taken in ("a", "A_", "a" * 96, "a-b.c_d", "0", "a.github"):
         PushOptions(Path("no run"), f"alice/{taken}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a..b", "../a", "a//b", "-a", ".a", "a/", "a.", "a.lock", "é", "a\n", "0" * 40],
+)
+def test_a_branch_that_cannot_be_is_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(UserError, match="expected the name of a branch"):
+        PushOptions(Path("no run"), "alice/insects", revision=name)
+    for taken in ("main", "next", "user/next", "v1.0", "refs/pr/1"):
+        PushOptions(Path("no run"), "alice/insects", revision=taken)
+
+
+def test_the_next_commands_name_where_the_push_went() -> None:
+    deployed = ["bundles/onnx/model.onnx"]
+    options = PushOptions(Path("no run"), "alice/insects", revision="next")
+    commands = push_command.next_steps(options, deployed, proposed=False)
+    assert "serve hf-hub:alice/insects@next\n" in commands
+    assert commands.endswith("--base hf-hub:alice/insects@next")
+    options = PushOptions(Path("no run"), "alice/insects", pr=True)
+    assert "once the pull request is merged" in push_command.next_steps(
+        options, deployed, proposed=True
+    )
+    # without the exported model there is nothing to serve
+    assert "serve" not in push_command.next_steps(options, [], proposed=False)
 
 
 def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -> None:
