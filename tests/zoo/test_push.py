@@ -4,6 +4,7 @@ say."""
 import json
 import re
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 
 import tests.hub_writing  # noqa: F401 - its routes
 from tests import warm
@@ -20,7 +23,7 @@ from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
 from tests.zoo.made_published import Client, made_finished
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
-from zoo.hub import access
+from zoo.hub import access, calls
 from zoo.publish import push_command
 from zoo.publish.push_command import PushOptions
 
@@ -371,7 +374,7 @@ def test_tokens_that_are_not_enough(
     [
         *(("endpoint", address, "HF_ENDPOINT: expected an address such as")
           for address in ("", " ", "127.0.0.1:80", "ftp://x", "http://", "http://x y", "http://x?y",
-                          "http://x:99999", "http://[::1")),
+                          "http://x:99999", "http://[::1", "http://a..b", f"http://{'a' * 64}.x")),
         *(("token", token, "the token of the Hub: expected")
           for token in ("hf_a b", "hf_ü", "hf_\x01")),
     ],
@@ -450,6 +453,18 @@ def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -
     assert "cannot reach the Hub for alice/none" in answer["error"]
     assert "--dry-run does not" in answer["error"]
     assert answer["seconds"] + sum(answer["waited"]) < 3
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "SILENT_S", 0.1)
+    waited: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = HfApi(f"http://127.0.0.1:{silent.getsockname()[1]}", token=TOKEN)
+        with pytest.raises(HTTPError, match="timed out"):
+            calls.retried(api.whoami, sleep=waited.append)
+    assert len(waited) == calls.ATTEMPTS - 1
 
 
 def test_a_branch_and_a_pull_request(world: World) -> None:
