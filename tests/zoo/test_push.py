@@ -430,6 +430,12 @@ def test_a_branch_that_cannot_be_is_refused_before_anything_is_read(name: str) -
         PushOptions(Path("no run"), "alice/insects", revision=taken)
 
 
+@pytest.mark.parametrize("other", [{"pr": True}, {"revision": "next"}])
+def test_a_space_is_not_changed_where_the_run_is_only_proposed(other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="--space: expected no --"):
+        PushOptions(Path("no run"), "alice/insects", space=Path("space"), **other)
+
+
 def test_the_next_commands_name_where_the_push_went() -> None:
     deployed = ["bundles/onnx/model.onnx"]
     options = PushOptions(Path("no run"), "alice/insects", revision="next")

@@ -71,6 +71,13 @@ class PushOptions:
                 f"--revision {self.revision}: expected the name of a branch, such as next or "
                 "user/next: of letters, digits and . _ - / only, and no commit."
             )
+        # its model is the one that everybody finds in the repository, and it has no other branch
+        if self.space and (self.pr or self.revision != "main"):
+            flag = "--pr" if self.pr else "--revision"
+            raise UserError(
+                f"--space: expected no {flag}, because a Space is changed at once. Push the run "
+                "without --space first, and both once it is on main."
+            )
 
 
 def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
