@@ -40,7 +40,7 @@ class Origins:
                     f"--allow-origin {origin}: expected scheme and host of a web page, in small "
                     "letters, such as https://pets.example or http://10.0.0.5:8080: no path, no *."
                 )
-        self._allowed = frozenset(origin.encode() for origin in allowed)
+        self._allowed = frozenset(map(_as_sent, allowed))
 
     def may_change(self, headers: Mapping[bytes, bytes]) -> bool:
         """Tell whether a request with these headers may change something: no browser sent it, or a
@@ -114,6 +114,12 @@ def joined_headers(headers: Headers) -> dict[bytes, bytes]:
         if before != value:
             by_name[name] = before + b", " + value
     return by_name
+
+
+def _as_sent(origin: str) -> bytes:
+    """Return an origin as browsers send it: without the port of its scheme."""
+    scheme, _, host = origin.encode().partition(b"://")
+    return scheme + b"://" + _plain(host, scheme)
 
 
 def _plain(host: bytes, scheme: bytes) -> bytes:

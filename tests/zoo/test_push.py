@@ -4,6 +4,7 @@ say."""
 import json
 import re
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 
 import tests.hub_writing  # noqa: F401 - its routes
 from tests import warm
@@ -20,7 +23,8 @@ from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
 from tests.zoo.made_published import Client, made_finished
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
-from zoo.hub import access
+from zoo.hub import access, calls
+from zoo.publish import push_command
 from zoo.publish.push_command import PushOptions
 
 SENT = {
@@ -266,6 +270,7 @@ def test_a_busy_hub_is_asked_again_as_it_says(world: World) -> None:
             "too many requests; wait as long as it asks",
         ),
         ("/commit/", 500, {"Retry-After": "0"}, "HTTP status 500: try again later"),
+        ("/preupload/", 404, {}, "HTTP status 404: no such place there; check HF_ENDPOINT"),
         ("/commit/", 412, {}, "somebody changed the repository during this push"),
         ("/commit/", 403, {}, "no right to write there"),
         ("/upload/", 413, {}, "a file or the whole push is too large"),
@@ -369,7 +374,7 @@ def test_tokens_that_are_not_enough(
     [
         *(("endpoint", address, "HF_ENDPOINT: expected an address such as")
           for address in ("", " ", "127.0.0.1:80", "ftp://x", "http://", "http://x y", "http://x?y",
-                          "http://x:99999", "http://[::1")),
+                          "http://x:99999", "http://[::1", "http://a..b", f"http://{'a' * 64}.x")),
         *(("token", token, "the token of the Hub: expected")
           for token in ("hf_a b", "hf_ü", "hf_\x01")),
     ],
@@ -414,6 +419,37 @@ def test_a_name_that_the_hub_does_not_take_is_refused_before_anything_is_read(na
         PushOptions(Path("no run"), f"alice/{taken}")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a..b", "../a", "a//b", "-a", ".a", "a/", "a.", "a.lock", "é", "a\n", "0" * 40],
+)
+def test_a_branch_that_cannot_be_is_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(UserError, match="expected the name of a branch"):
+        PushOptions(Path("no run"), "alice/insects", revision=name)
+    for taken in ("main", "next", "user/next", "v1.0", "refs/pr/1"):
+        PushOptions(Path("no run"), "alice/insects", revision=taken)
+
+
+@pytest.mark.parametrize("other", [{"pr": True}, {"revision": "next"}])
+def test_a_space_is_not_changed_where_the_run_is_only_proposed(other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="--space: expected no --"):
+        PushOptions(Path("no run"), "alice/insects", space=Path("space"), **other)
+
+
+def test_the_next_commands_name_where_the_push_went() -> None:
+    deployed = ["bundles/onnx/model.onnx"]
+    options = PushOptions(Path("no run"), "alice/insects", revision="next")
+    commands = push_command.next_steps(options, deployed, proposed=False)
+    assert "serve hf-hub:alice/insects@next\n" in commands
+    assert commands.endswith("--base hf-hub:alice/insects@next")
+    options = PushOptions(Path("no run"), "alice/insects", pr=True)
+    assert "once the pull request is merged" in push_command.next_steps(
+        options, deployed, proposed=True
+    )
+    # without the exported model there is nothing to serve
+    assert "serve" not in push_command.next_steps(options, [], proposed=False)
+
+
 def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -> None:
     client = Client(
         client_env(tmp_path, "http://127.0.0.1:9") | {"HF_TOKEN": TOKEN}, world.client.log
@@ -423,6 +459,18 @@ def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -
     assert "cannot reach the Hub for alice/none" in answer["error"]
     assert "--dry-run does not" in answer["error"]
     assert answer["seconds"] + sum(answer["waited"]) < 3
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "SILENT_S", 0.1)
+    waited: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = HfApi(f"http://127.0.0.1:{silent.getsockname()[1]}", token=TOKEN)
+        with pytest.raises(HTTPError, match="timed out"):
+            calls.retried(api.whoami, sleep=waited.append)
+    assert len(waited) == calls.ATTEMPTS - 1
 
 
 def test_a_branch_and_a_pull_request(world: World) -> None:

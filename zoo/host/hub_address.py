@@ -14,7 +14,10 @@ ADDRESS = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?", re.IGNORECASE)
 def is_address(endpoint: str) -> bool:
     """Whether it is an address of the web, without a query."""
     try:
-        port = urlsplit(endpoint).port
+        parts = urlsplit(endpoint)
+        port = parts.port
+        # as the client does before it asks for the address: an empty or a long part is an error
+        (parts.hostname or "").encode("idna")
     except ValueError:  # a port that is none, an address of IPv6 without its end
         return False
     return port != 0 and ADDRESS.fullmatch(endpoint) is not None

@@ -30,6 +30,8 @@ told, not waited."""
 CONNECT_S, ANSWER_S = 2.5, 10.0
 """Without a connection after so long there is no network; a connected Hub may take longer to
 answer."""
+SILENT_S = 60.0
+"""A Hub that sends or takes nothing for so long in the middle of a request is asked again."""
 BUSY = (429, 500, 502, 503, 504)
 """HTTP states that pass by themselves."""
 STATUS = "https://status.huggingface.co shows the Hub's state"
@@ -48,11 +50,21 @@ def timeouts() -> Any:
     return Timeout(ANSWER_S, connect=CONNECT_S)
 
 
+def limit_requests() -> None:
+    """Give every request of the Hub's client a limit: most of them have none of their own, and
+    would wait for ever for a Hub that is silent."""
+    from httpx2 import Timeout
+    from huggingface_hub import get_session
+
+    get_session().timeout = Timeout(SILENT_S, connect=ANSWER_S)
+
+
 def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time.sleep) -> Result:
     """What `call` returns, tried again while the Hub is busy or a connection breaks; never without
     any connection."""
     from huggingface_hub import errors
 
+    limit_requests()
     # the last attempt stands below the loop, so that its error reaches the caller
     for attempt in range(1, ATTEMPTS):
         try:

@@ -32,6 +32,8 @@ ADVICE = {
     401: "the token is not valid; log in again with hf auth login, or set HF_TOKEN",
     403: "no right to write there; use a token with write access (hf auth login), a name of your "
     "own, or --pr",
+    404: "no such place there; check HF_ENDPOINT (a mirror may take no push), and the name of the "
+    "branch",
     409: "the name is taken, or somebody writes there at this moment; choose another name, or try "
     "again",
     412: "somebody changed the repository during this push; look at it, then type the same command "

@@ -3,7 +3,7 @@ too."""
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,13 @@ SPACE_FILES = re.compile(
 """Names of a Space's own files that are sent. Its model is sent as the run's repository has it."""
 SPACE_BUNDLE = re.compile(r"model/bundles/[\w-]+/bundle\.json")
 """Name of the file that describes the bundle which a Space answers with."""
+DEPLOYED = "bundles/onnx/model.onnx"
+"""Name of the model that `python -m serve` needs in a published run."""
+BRANCH = re.compile(
+    r"(?!.*(?:\.\.|//|/\.))(?!.*(?:/|\.|\.lock)\Z)(?![0-9a-f]{40}\Z)[A-Za-z0-9_][\w./-]{0,199}",
+    re.ASCII,
+)
+"""Name of a branch that can be pushed to and pulled from: what git takes, and no commit."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -58,6 +65,18 @@ class PushOptions:
             raise UserError(
                 f"{self.repo}: expected user/name of a repository on the Hub, with one slash. "
                 f"{NAMES}"
+            )
+        if not BRANCH.fullmatch(self.revision):
+            raise UserError(
+                f"--revision {self.revision}: expected the name of a branch, such as next or "
+                "user/next: of letters, digits and . _ - / only, and no commit."
+            )
+        # its model is the one that everybody finds in the repository, and it has no other branch
+        if self.space and (self.pr or self.revision != "main"):
+            flag = "--pr" if self.pr else "--revision"
+            raise UserError(
+                f"--space: expected no {flag}, because a Space is changed at once. Push the run "
+                "without --space first, and both once it is on main."
             )
 
 
@@ -101,12 +120,24 @@ def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
                 overwrite=publication.overwrite,
             )
             _say(push.push(goal, space, run=run), space)
-    published_as = shell(f"hf-hub:{publication.repo}")
-    console.say(
-        f"next:\n  python -m serve {published_as}\n"
-        f"  python -m finetune --data PICTURES --base {published_as}"
-    )
+    console.say(next_steps(publication, files, proposed=publication.pr and pushed.sent))
     return 0
+
+
+def next_steps(publication: PushOptions, files: Collection[str], *, proposed: bool) -> str:
+    """Return the commands that use what was pushed; of what was only `proposed`, those of after its
+    merge."""
+    place = f"hf-hub:{publication.repo}"
+    if publication.revision != "main":
+        place += f"@{publication.revision}"
+    lines = ["next:"]
+    if proposed:
+        lines = ["next, once the pull request is merged:"]
+    # the page and the API answer with this bundle only
+    if DEPLOYED in files:
+        lines.append(f"  python -m serve {shell(place)}")
+    lines.append(f"  python -m finetune --data PICTURES --base {shell(place)}")
+    return "\n".join(lines)
 
 
 def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[str, Path]:
@@ -169,11 +200,10 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
     """Say what the published copy will not be able to do, and which bundles stay here."""
     from zoo.contract import bundle
 
-    model = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
-    if model not in files:
+    if DEPLOYED not in files:
         console.warn(
-            f"{run} has no {model}, so python -m serve will not work with the repository. Export "
-            f"it first: python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}"
+            f"{run} has no {DEPLOYED}, so python -m serve will not work with the repository. "
+            f"Export it first: python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}"
         )
     unsent = []
     for opened in bundle.of_run(run):
