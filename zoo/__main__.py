@@ -14,7 +14,7 @@ from zoo.bases.catalog import Base
 from zoo.comparison.finished_runs import compare
 from zoo.host import console
 from zoo.host.errors import UserError, run_main
-from zoo.host.text import one_line, shell
+from zoo.host.text import one_line, shell, shell_path
 from zoo.publish.push_command import push
 
 COMMANDS = (
@@ -116,6 +116,7 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
     base = catalog.find_base(name)
+    from zoo.hub import pulled_run
     from zoo.network import weights  # loads torch and the Hub's client
 
     fetched = weights.fetch(base)
@@ -125,6 +126,11 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     console.say(f"commit  {fetched.commit or f'none (from {fetched.source})'}")
     # what the repository says now, which may be newer than the catalogue
     _print_note(replace(base, licence=fetched.licence or base.licence))
+    # the bases of the catalogue are none
+    if base.alias not in catalog.BY_ALIAS and pulled_run.is_known_run(base):
+        folder = shell_path(pulled_run.pull_run(name).folder)
+        console.say(f"run     {folder}")
+        console.say(f"next: python -m export {folder} --data FOLDER")
     return 0
 
 

@@ -5,17 +5,16 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib import colormaps
 from PIL import Image
 
 from finetune.report.page import bdi, fill, join
 from zoo.files.folders import picture_bytes
 from zoo.host.errors import BadImage
+from zoo.picture import heat as heat_maps
 from zoo.picture.decoding import decode
 from zoo.picture.preprocess import Preprocessing, resize_crop
 
@@ -23,8 +22,6 @@ THUMBNAIL = 192
 """Longest side of an embedded picture in pixels, twice what is shown (for dense screens)."""
 SMALL = 96
 """The same where many stand in a row."""
-OPAQUE = 0.55
-"""Opacity of a heat map's hottest place."""
 
 
 def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Markup:
@@ -48,28 +45,8 @@ def with_heat(
         return thumbnail(path, sha256)
     # cut as for the network, though in the size that is shown
     input_SS3 = resize_crop(picture, replace(pre, size=THUMBNAIL))
-    heated = Image.fromarray(overlay(input_SS3, np.array(heat, np.float32)))
+    heated = Image.fromarray(heat_maps.overlay(input_SS3, np.array(heat, np.float32)))
     return join((_embedded(picture, THUMBNAIL), _webp(heated, "heat", lossless=False)))
-
-
-def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay a heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter
-    where it is hot."""
-    side = len(pixels_SS3)
-    resized = Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)
-    smooth = np.asarray(resized).clip(0, 1)[..., None]
-    grey = pixels_SS3.mean(-1, keepdims=True)
-    # less colour, so that a hot place on a red thing can be seen
-    cold = 0.75 * grey + 0.25 * pixels_SS3
-    hot = 255 * _colours()[(255 * smooth[..., 0]).astype(int)]
-    opacity = OPAQUE * smooth
-    return np.rint((1 - opacity) * cold + opacity * hot).astype(np.uint8)
-
-
-@cache
-def _colours() -> np.ndarray:
-    # without the ends of the scale, which are dark
-    return colormaps["turbo"](np.linspace(0.25, 0.88, 256))[:, :3]
 
 
 def _embedded(picture: Image.Image, size: int) -> Markup:

@@ -3,27 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from serve.engine.answer_queue import AnsweredPicture
+from zoo.picture import heat as heat_maps
 from zoo.picture.preprocess import resize_crop
 
 SHOWN = 384
 """Longest side in pixels of a picture with its heat map."""
-OPAQUE = 0.6
-"""Opacity of the hottest place."""
-_STOPS = np.array(
-    [[30, 60, 160], [20, 165, 190], [90, 205, 90], [250, 200, 40], [225, 45, 30]], np.float32
-)
-_COLOURS = np.stack(
-    [
-        np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(_STOPS)), channel)
-        for channel in _STOPS.T
-    ],
-    -1,
-).astype(np.float32)
-"""From cold to hot: float32 [256, RGB]."""
 
 
 def answer_json(
@@ -49,7 +36,7 @@ def answer_json(
     return content
 
 
-def overlay(answered: AnsweredPicture) -> Image.Image | None:
+def with_heat_map(answered: AnsweredPicture) -> Image.Image | None:
     """Return what the network sees, in the picture's proportions, with the heat map over it; None
     for a model without one."""
     heat = answered.prediction.heatmap
@@ -59,18 +46,7 @@ def overlay(answered: AnsweredPicture) -> Image.Image | None:
     picture = Image.fromarray(answered.pixels)
     # what the network sees, not the picture itself: a crop has no evidence outside of it
     input_picture = resize_crop(picture, replace(pre, size=SHOWN))
-    smooth = np.asarray(
-        Image.fromarray(heat.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
-    )
-    # bicubic interpolation overshoots
-    smooth = smooth.clip(0, 1)
-    colours = _COLOURS[(255 * smooth).astype(np.uint8)]
-    # the root, so that weak evidence can be seen as well
-    opacity = OPAQUE * np.sqrt(smooth)[..., None]
-    grey = input_picture.mean(-1, keepdims=True, dtype=np.float32)
-    # less colour, so that red on red can be told
-    cold = np.float32(0.7) * grey + np.float32(0.3) * input_picture
-    painted = Image.fromarray(np.rint((1 - opacity) * cold + opacity * colours).astype(np.uint8))
+    painted = Image.fromarray(heat_maps.overlay(input_picture, heat))
     if pre.crop_mode != "squash":
         return painted
     width, height = picture.size

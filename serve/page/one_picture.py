@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from serve.engine.answer_queue import AnsweredPicture, AnswerQueue, Busy, Late
-from serve.engine.render import answer_json, overlay
+from serve.engine.render import answer_json, with_heat_map
 from serve.page import answer_html
 from serve.page.feedback import Feedback
 from serve.page.settings import ANSWERS, PageSettings, owner_of
@@ -77,7 +77,7 @@ def attempt(work: Callable[[], Any]) -> Any:
 
 def _parts(answered: AnsweredPicture) -> tuple[dict[str, Any], str, Any]:
     """Return the JSON, card and heat map of an answer."""
-    return answer_json(answered), answer_html.answer_card(answered), overlay(answered)
+    return answer_json(answered), answer_html.answer_card(answered), with_heat_map(answered)
 
 
 def _question(queue: AnswerQueue) -> gr.Image:

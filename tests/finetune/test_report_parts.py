@@ -21,6 +21,7 @@ from tests.finetune.report_page import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run
 from zoo.contract import rundir
 from zoo.contract.report import Foreign, UnknownRates
+from zoo.picture import heat as heat_maps
 from zoo.picture.preprocess import Preprocessing, resize_crop
 
 NEXT = "What should I do next?"
@@ -170,14 +171,14 @@ def test_a_heat_map_colours_its_hot_place_and_leaves_the_rest_to_be_seen() -> No
     pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[3, 0] = 1
-    shown = thumbnails.overlay(pixels, heat).astype(int)
+    shown = heat_maps.overlay(pixels, heat).astype(int)
     colour = shown.max(-1) - shown.min(-1)
     assert colour[56:, :8].mean() > 2 * colour[:32, 32:].mean()
     assert shown[56:, :8, 0].mean() > shown[56:, :8, 2].mean() + 50  # warm
     for part in (np.s_[56:, :8], np.s_[:32, 32:]):
         grey = np.corrcoef(pixels[part].mean(-1).ravel(), shown[part].mean(-1).ravel())[0, 1]
         assert grey > 0.95, part
-    assert (thumbnails.overlay(pixels, heat) == shown).all()
+    assert (heat_maps.overlay(pixels, heat) == shown).all()
 
 
 @pytest.mark.parametrize("crop_mode", ["squash", "center", "border"])

@@ -363,6 +363,16 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     )
 
 
+def test_zoo_pull_says_where_the_run_lies(published: Published) -> None:
+    head = published.hub.repos[REPO].refs["main"]
+    env = published.hub.env(published.home)
+    ran = warm.run(warm.HUB, ["-m", "zoo", "pull", f"hf-hub:{REPO}"], env=env, check=True)
+    folder = published.home / f"zootune/runs/alice--insects/{head}"
+    words = " ".join(ran.stdout.split())
+    assert f"run {folder}" in words
+    assert f"python -m export {folder} --data FOLDER" in words
+
+
 def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "further"
     command = [

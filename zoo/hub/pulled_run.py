@@ -2,6 +2,7 @@
 each of its files."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def pull_run(name: str) -> PulledRun:
     place = runs.keep(repo, wanted.commit, folder, sha256)
     pins.write_pin(base.hub_id, replace(pin or wanted, sha256=sha256[wanted.filename], run=sha256))
     return PulledRun(place, wanted.commit, wanted.licence)
+
+
+def is_known_run(base: catalog.Base) -> bool:
+    """Whether the repository of a base is known to hold a published run; False where the Hub cannot
+    be asked."""
+    if not base.hub_id:
+        return False
+    repo, _, revision = base.hub_id.partition("@")
+    pin = pins.read_pin(base.hub_id)
+    if pin and pin.run:
+        return True
+    with suppress(UserError), explained(pull_errors.words(base, pin)):
+        return rundir.FINISHED in announced(repo, pin.commit if pin else revision)[1]
+    return False
 
 
 def _kept_or_cached(hub_id: str, repo: str, pin: Pin, pinned: Mapping[str, str]) -> Path | None:
