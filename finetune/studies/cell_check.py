@@ -49,7 +49,8 @@ def check_all(runs: Sequence[Asked]) -> None:
     unfinished = []
     # tars are unpacked by one process, before the others look for their pictures
     with distributed.first_before_others():
-        readable_folder(str(runs[0][1].data))
+        for name in runs[0][1].data:
+            readable_folder(name)
         for label, run, given in runs:
             with labelled(label):
                 order = new_order(run, given)

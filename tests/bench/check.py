@@ -19,7 +19,7 @@ from tests import planted_faults
 from tests.bench.picture_sets import write_set
 from zoo.bases.catalog import find_base
 from zoo.network import weights
-from zoo.network.build import build
+from zoo.network.build import build_network
 from zoo.picture.preprocess import Preprocessing
 
 COUNTS = {"train": 60, "val": 15, "test": 15}
@@ -30,7 +30,7 @@ def surveyed(root: Path, side: int) -> Survey:
     """What the checks find in a folder, by the features of the offline base at this side."""
     base = find_base("efficientnet_lite0")
     data = scan(read_folders(root))
-    model = build(
+    model = build_network(
         base,
         data.classes,
         image_size=side,

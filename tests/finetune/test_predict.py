@@ -209,6 +209,7 @@ def test_a_pulled_copy_answers(tmp_path: Path) -> None:
     assert {row["split_of_run"] for row in answers} == {""}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_test_tar_of_ilsvrc_gives_a_submission(
     insects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +287,7 @@ def _killed_at(moment: int, request: Request) -> None:
     predict(request)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks itself")
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     tiny_run: Path, digits: Path, tmp_path: Path
