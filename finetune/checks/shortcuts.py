@@ -80,9 +80,10 @@ def find_shortcuts(
             if clue_C[label] - 0.5 >= enough:
                 own = (float(clue_C[label]), 0.5, float(probe_C[label]))
                 found.append(Shortcut(clue.name, label, *own))
-    # of one class, the strongest clue: a border changes the mean colour too
+    # of one class, the strongest clue, and of equally strong ones the first: a border changes the
+    # mean colour too
     named: dict[int | None, Shortcut] = {}
-    for shortcut in sorted(found, key=lambda shortcut: -shortcut.reached):
+    for shortcut in sorted(found, key=lambda shortcut: -round(shortcut.reached, 2)):
         named.setdefault(shortcut.label, shortcut)
     return list(named.values())
 
@@ -118,9 +119,9 @@ def clues(data: Data, measures: Measures, features: Features) -> Iterator[Clue]:
     yield Clue("aspect ratio", sizes[:, :1] / sizes[:, 1:])
     yield Clue("file format", _one_hot([measures.formats[i] for i in rows]))
     yield Clue("EXIF camera", _one_hot([measures.cameras[i] for i in rows]))
-    yield Clue("mean colour", measures.mean_N3[rows])
     spread = measures.border_spread_N[rows][:, None]
     yield Clue("border colour", np.concatenate((measures.border_N3[rows], spread), 1))
+    yield Clue("mean colour", measures.mean_N3[rows])
 
 
 def _one_hot(names: list[str]) -> np.ndarray:

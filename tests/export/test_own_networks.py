@@ -45,15 +45,17 @@ def export_and_verify(run: Path, data: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("quick_end")
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "given", "exported"),
     [
-        ("shufflenet_v2_x0_5", {"epochs": 1, "layer_decay": 0.8}),
-        ("squeezenet1_1", {"probe_only": True}),
+        # not exported, which takes 20 seconds more
+        ("shufflenet_v2_x0_5", {"epochs": 1, "layer_decay": 0.8}, False),
+        ("squeezenet1_1", {"probe_only": True}, True),
     ],
 )
 def test_a_base_of_torchvision_goes_through_every_floor(
     name: str,
     given: dict[str, Any],
+    exported: bool,
     few: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -81,9 +83,10 @@ def test_a_base_of_torchvision_goes_through_every_floor(
     assert config["architecture"] == name
     assert config["pretrained_cfg"]["license"] == "bsd-3-clause"
     assert "import zoo.network.build  # of zootune" in card.text(run)
-    export_and_verify(run, few)
     # and it is a base in its turn
     assert catalog.find_base(str(run)).architecture == name
+    if exported:
+        export_and_verify(run, few)
 
 
 @pytest.mark.timeout(600)

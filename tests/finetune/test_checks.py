@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,72 +37,52 @@ SIDES = {"digits": 96, "letters": 64}
 label errors at 128)."""
 
 
-@dataclass(frozen=True)
-class Faulty:
-    """A set with planted faults, and what was found in it."""
-
-    pairs: Mapping[frozenset[str], str]
-    moved: set[str]
-    survey: Survey
-
-
-@pytest.fixture(scope="module", params=["digits", "letters"])
-def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Faulty:
-    root = tmp_path_factory.mktemp("checks") / request.param
-    write_set(request.param, Path(), root, COUNTS)
+@pytest.mark.parametrize("name", ["digits", "letters"])
+def test_planted_faults_are_found_and_nothing_else(name: str, tmp_path: Path) -> None:
+    root = write_set(name, Path(), tmp_path / name, COUNTS)
     moved = planted_faults.flipped_labels(root, 0.05)
-    pairs = planted_faults.near_duplicates(root, PLANTED)
-    return Faulty(pairs, moved, surveyed(root, SIDES[request.param]))
-
-
-def test_near_duplicates_across_splits_are_found(faulty: Faulty) -> None:
-    pictures = faulty.survey.data.pictures
-    found = {
-        frozenset((pictures[pair.first].path, pictures[pair.second].path))
-        for pair in faulty.survey.pairs
-    }
-    possible = len(pictures) * (len(pictures) - 1) / 2
-    assert len(found & set(faulty.pairs)) >= 0.9 * PLANTED
-    assert len(found - set(faulty.pairs)) < possible / 10_000
-    by_key = {finding.key: finding for finding in faulty.survey.findings}
+    planted = planted_faults.near_duplicates(root, PLANTED)
+    survey = surveyed(root, SIDES[name])
+    by_key = {finding.key: finding for finding in survey.findings}
+    assert_near_duplicates(survey, set(planted))
     assert by_key["leaks"].count >= 0.9 * PLANTED
     assert "remove the copies in train" in by_key["leaks"].action
-
-
-def test_wrong_labels_are_found(faulty: Faulty) -> None:
-    if faulty.survey.data.classes[0] == "A":
-        pytest.skip("the probe on letters of 64 pixels is not good enough")
-    pictures = faulty.survey.data.pictures
-    found = {pictures[suspect.index].path for suspect in faulty.survey.suspects}
-    # copies of a picture with a wrong label have it too
-    copied = {path for pair in faulty.pairs if pair & faulty.moved for path in pair}
-    right = found & (faulty.moved | copied)
-    assert len(found & faulty.moved) >= 0.7 * len(faulty.moved)
-    assert len(right) >= 0.8 * len(found)
-
-
-def test_pictures_without_a_shortcut_raise_no_alarm(faulty: Faulty) -> None:
-    by_key = {finding.key: finding for finding in faulty.survey.findings}
+    # the probe on letters of 64 pixels is not good enough to tell wrong labels
+    if name == "digits":
+        # copies of a picture with a wrong label have it too
+        copied = {path for pair in planted if pair & moved for path in pair}
+        assert_label_errors(survey, moved, copied)
     assert by_key["shortcuts"].lines == ()
     assert by_key["same_classes"].count == 0
 
 
-@pytest.mark.parametrize(
-    ("plant", "clue"),
-    [
-        (planted_faults.coloured_border, "border colour"),
-        (planted_faults.camera_model, "EXIF camera"),
-    ],
-)
-def test_a_planted_shortcut_is_named(plant: object, clue: str, tmp_path: Path) -> None:
+def assert_near_duplicates(survey: Survey, planted: set[frozenset[str]]) -> None:
+    pictures = survey.data.pictures
+    found = {
+        frozenset((pictures[pair.first].path, pictures[pair.second].path)) for pair in survey.pairs
+    }
+    possible = len(pictures) * (len(pictures) - 1) / 2
+    assert len(found & planted) >= 0.9 * PLANTED
+    assert len(found - planted) < possible / 10_000
+
+
+def assert_label_errors(survey: Survey, moved: set[str], copied: set[str]) -> None:
+    found = {survey.data.pictures[suspect.index].path for suspect in survey.suspects}
+    assert len(found & moved) >= 0.7 * len(moved)
+    assert len(found & (moved | copied)) >= 0.8 * len(found)
+
+
+def test_planted_shortcuts_are_named(tmp_path: Path) -> None:
     root = write_set("digits", Path(), tmp_path / "data", {"train": 20, "val": 5, "test": 5})
-    assert callable(plant)
-    plant(root, "3")
+    planted_faults.coloured_border(root, "3")
+    planted_faults.camera_model(root, "5")
     result = surveyed(root, 64)
     found = shortcuts.find_shortcuts(result.data, result.measures, result.features, result.answers)
-    assert [(shortcut.clue, shortcut.label) for shortcut in found] == [(clue, 3)]
-    by_key = {finding.key: finding for finding in result.findings}
-    assert f"{clue} gives class 3 away" in by_key["shortcuts"].lines[0]
+    named = {(shortcut.clue, shortcut.label) for shortcut in found}
+    assert named == {("border colour", 3), ("EXIF camera", 5)}
+    lines = " ".join({finding.key: finding for finding in result.findings}["shortcuts"].lines)
+    assert "border colour gives class 3 away" in lines
+    assert "EXIF camera gives class 5 away" in lines
 
 
 def test_the_command_writes_its_page_and_leaves_the_data_alone(
