@@ -54,7 +54,7 @@ class DataSource:
                 f"--val {self.val}: with a table, expected a fraction such as 0.2. Pictures for "
                 "validation get a row in the table, and val in its column split."
             )
-        return read_label_table(table, self.options)
+        return read_label_table(table, self.options, least_classes=least_classes)
 
     def _check_no_table(self) -> None:
         """Raise `UserError` for options of a table where no source is one."""

@@ -124,6 +124,7 @@ def plant(run: Path) -> None:
         sentence,
         "equal bytes: animals/Alice Smith passport.jpg and ant/b.jpg",
         "folders beside train, val and test are ignored: taxes",
+        "--data 2: folders beside train, val and test are ignored: taxes",
     ]
     left_out = [["ant/Alice Smith passport.jpg", "cut"]]
     rundir.write_json(

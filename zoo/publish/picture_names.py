@@ -8,7 +8,9 @@ from zoo.contract import rundir
 from zoo.contract.figures import without
 from zoo.publish.private import PICTURE
 
-BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
+BESIDE = re.compile(
+    r"\A((?:--data \d+: )?folders beside train, val and test are ignored): .*\Z", re.DOTALL
+)
 """A finding that names folders which are no classes."""
 NAMED = re.compile(
     r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)"
