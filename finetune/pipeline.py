@@ -58,7 +58,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         if distributed.first():
             # an earlier process may have been killed between its last file and this removal
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
-        if run.data is not None or claimed.order.data.exists():
+        places = (claimed.order.data, *claimed.order.more)
+        if run.data or all(place.exists() for place in places):
             # in every process, as they read the pictures together
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")

@@ -42,6 +42,8 @@ from finetune.run_folder.claim import claim, held
 from finetune.run_folder.order import Order, recorded_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
 from finetune.sources.class_folders import read_folders
+from finetune.sources.data_source import DataSource
+from finetune.sources.listed_pictures import Listing
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import checks
@@ -958,6 +960,41 @@ def test_a_finished_run_knows_whether_its_pictures_are_the_same(
     changed = going_on.changes(out, read_folders(animals))
     assert str(changed).startswith(words)
     assert bool(changed) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (",", ",", False),
+        (",", "test,", True),
+        (",", ",anna", True),
+        (",anna", ",bert", True),
+        (",", "val,", True),
+        # only the order of the rows
+        ("test,", "test,", False),
+    ],
+)
+def test_a_finished_run_knows_whether_its_table_is_the_same(
+    animals: Path, here: Path, before: str, after: str, changed: bool
+) -> None:
+    table, out = here / "t.csv", here / "run"
+    paths = [path.relative_to(here).as_posix() for path in sorted(animals.rglob("*.png"))]
+    rows = [f"{path},{path.split('/')[-2]}" for path in paths]
+
+    def listing(cells: str, order: int) -> Listing:
+        lines = [f"{row},," for row in rows[1:]] + [f"{rows[0]},{cells}"]
+        table.write_text("\n".join(["path,label,split,group", *lines[::order]]) + "\n")
+        return DataSource(table).listing()
+
+    out.mkdir()
+    data = held_out.split(scanning.scan(listing(before, 1)), "0.3")
+    check_same_data(out, data, 0.01, same=False)
+    states = {going_on.STATES: going_on.file_states(listing(before, 1))}
+    rundir.write_json(out / rundir.LOCAL, states)
+    for _ in range(2):
+        assert bool(going_on.changes(out, listing(after, -1))) is changed
+        # the pictures are read and compared, too
+        rundir.write_json(out / rundir.LOCAL, {})
 
 
 def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(here: Path) -> None:
