@@ -58,8 +58,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         if distributed.first():
             # an earlier process may have been killed between its last file and this removal
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
-        places = (claimed.order.data, *claimed.order.more)
-        if run.data or all(place.exists() for place in places):
+        if run.data or claimed.order.source.is_there():
             # in every process, as they read the pictures together
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")

@@ -25,6 +25,13 @@ class DataSource:
     more: tuple[Path, ...] = ()
     """Further folders or tables, whose labels count more than those of earlier ones."""
 
+    def is_there(self) -> bool:
+        """Tell whether all places of the pictures exist."""
+        places = [self.data, *self.more]
+        if self.options.root:
+            places.append(Path(self.options.root))
+        return all(place.exists() for place in places)
+
     def listing(self) -> Listing:
         """List the pictures; `UserError` where they cannot be found, and for an option without
         effect."""

@@ -39,7 +39,7 @@ from finetune.recipe.fields import ROWS, TYPES, Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held
-from finetune.run_folder.order import Order, recorded_order
+from finetune.run_folder.order import Order, recorded_order, resumed_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
 from finetune.sources.class_folders import read_folders
 from finetune.sources.data_source import DataSource
@@ -1202,6 +1202,16 @@ def test_a_finished_run_tells_that_its_pictures_changed_however_it_is_started(
     animals.rename(here / "elsewhere")  # nothing to compare with
     start(Run(resume=out, device="cpu"), {})
     assert f"{out} is already finished" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_compared_where_its_pictures_are_now(animals: Path, here: Path) -> None:
+    out = earlier_run(here / "run", animals, {}, finished=True)
+    (here / "moved").mkdir()
+    order = resumed_order(Run(resume=out, root=str(here / "moved")), {})
+    assert order.options.root == str(here / "moved")
+    assert order.source.is_there()
+    (here / "moved").rmdir()
+    assert not order.source.is_there()
 
 
 def test_resume_takes_no_settings(animals: Path, here: Path) -> None:
