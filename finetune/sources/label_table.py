@@ -20,6 +20,7 @@ from zoo.files.entries import level
 from zoo.files.folders import LONGEST_PART, is_picture_path
 from zoo.files.passed_over import Unused
 from zoo.host.errors import UserError
+from zoo.host.home import cache_home
 from zoo.host.text import one_line
 
 LOOKED_FOR = 20
@@ -105,6 +106,18 @@ def table_root(table: Path, options: SourceOptions) -> Path:
     return Path(os.path.realpath(options.root or table.parent))
 
 
+def _check_inside(table: Path, paths: Iterable[str]) -> None:
+    """Raise `UserError` if a table that was unpacked from an archive names pictures elsewhere: it
+    may come from a stranger, and the pictures of this machine are not meant for it."""
+    if cache_home().resolve() not in table.resolve().parents:
+        return
+    if outside := next((path for path in paths if path.startswith("../")), None):
+        raise UserError(
+            f"{table} came in an archive, and names {one_line(outside)[:100]}: expected only "
+            "pictures in the archive. If you trust it, unpack it by hand and use the folder."
+        )
+
+
 def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows) -> dict[str, str]:
     """Add all rows of a table; gives the column of each role."""
     named = foreign_tables.read(table)
@@ -119,6 +132,7 @@ def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows)
             )
     for number, row in enumerate(named.rows, 1):
         _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    _check_inside(table, rows.label_of)
     if options.group_by and "group" in column_of and not rows.groups:
         raise UserError(
             f"--group-by {options.group_by}: this column of {table} is empty: expected a group, "

@@ -271,6 +271,17 @@ def test_absolute_paths_count_from_the_folder_that_a_link_leads_to(
     assert all((listing.root / path).is_file() for path, _ in listing.files["train"])
 
 
+def test_a_table_of_an_archive_names_no_other_pictures(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
+    table = tmp_path / "home" / "data" / "a.zip-0" / "t.csv"
+    table.parent.mkdir(parents=True)
+    write_csv(table, [row | {"file": str(pictures / row["file"])} for row in rows_of(pictures)])
+    assert "came in an archive" in refusal(table)
+    assert "came in an archive" in refusal(table, SourceOptions(root=str(tmp_path / "home")))
+
+
 def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     assert "cannot be read as Parquet" in refusal(tmp_path / "t.parquet")
