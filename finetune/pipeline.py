@@ -58,7 +58,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         if distributed.first():
             # an earlier process may have been killed between its last file and this removal
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
-        if run.data or claimed.order.data.exists():
+        if run.data or claimed.order.source.is_there():
             # in every process, as they read the pictures together
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")

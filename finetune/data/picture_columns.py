@@ -36,7 +36,10 @@ class Picture(NamedTuple):
     def unit(self) -> str:
         """Names what is never cut apart: copies of the same bytes, or a group; hexadecimal, and
         the same on any machine."""
-        return hashlib.sha256(self.group.encode()).hexdigest() if self.group else self.sha256
+        if not self.group:
+            return self.sha256
+        # found in a path, whose bytes may not be UTF-8
+        return hashlib.sha256(self.group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ def scan(
         findings.append(unreadable_finding(unreadable, len(jobs)))
     if dark := grey_bits.finding(bits_used):
         findings.append(dark)
-    _check_classes(kept, tree.classes, findings)
+    _check_classes(kept, tree.classes, (*findings, *tree.findings))
     return Data(
         tree.root,
         tree.classes,

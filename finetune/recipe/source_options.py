@@ -50,6 +50,11 @@ class SourceOptions:
                     f"role of {', '.join(ROLES)} at most once, such as path=file,label=species; "
                     f"seen {part!r}."
                 )
+            if column in found.values():
+                raise UserError(
+                    f"--columns {self.columns}: expected a column of its own for each role, seen "
+                    f"{column!r} twice."
+                )
             found[role] = column
         return found
 

@@ -11,11 +11,13 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from finetune.data import dataset, scanning
+from finetune.data.picture_columns import Picture
 from finetune.machine import distributed
 from finetune.sources.listed_pictures import Listing
 from zoo.contract import run_pictures, rundir
@@ -37,7 +39,7 @@ class Changes:
     new: Sequence[str] = ()
     missing: Sequence[str] = ()
     other: Sequence[str] = ()
-    """The same path, different bytes or a different class."""
+    """The same path, different bytes, or another class, split or group."""
     unused: Sequence[str] = ()
     """The same bytes, which a run would not use now: they also stand under another class or in a
     later split."""
@@ -67,7 +69,7 @@ def _counted(paths: Sequence[str], kind: str) -> str:
 
 def file_states(tree: Listing) -> str:
     """sha256 over path, size, times and place on the disk of every file, as the file system tells
-    them.
+    them, and over the class, split and group that the source gives it.
 
     Writing to a file, replacing it or renaming it changes one of them. A copy on another disk has
     other ones, and is then compared by its bytes.
@@ -85,11 +87,10 @@ def file_states(tree: Listing) -> str:
             except OSError as error:
                 # no reason to stop here: it is named and left out when it is read
                 state = str(error.errno)
-            found.update(
-                f"{split}\t{path}\t{tree.classes[label]}\t{state}\n".encode(
-                    "utf-8", "surrogateescape"
-                )
-            )
+            line = f"{split}\t{path}\t{tree.classes[label]}\t{state}\n"
+            if group := tree.groups.get(path):
+                line = f"{group}\t{line}"
+            found.update(line.encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
@@ -109,10 +110,7 @@ def changes(run: Path, tree: Listing, *, val: str = "", processes: int = 1) -> C
     same = distributed.of_first(distributed.first() and _same_states(run, tree))
     if same:
         return Changes()
-    pictures = [
-        RecordedPicture(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
-        for row in run_pictures.files_rows(run)
-    ]
+    pictures = [_recorded(row, val) for row in run_pictures.files_rows(run)]
     recorded = {picture.key: picture for picture in pictures}
     # rank 0's list for all: they read the pictures together, or none of them does
     new, missing = distributed.of_first(_listed(run, tree, recorded))
@@ -123,17 +121,28 @@ def changes(run: Path, tree: Listing, *, val: str = "", processes: int = 1) -> C
         data = scanning.scan(tree, processes=processes, bad_limit=1.0)
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
+    if not data.of("val"):
+        # what is cut from train follows from the bytes
+        pictures = [picture.before_the_cut() for picture in pictures]
+        recorded = {picture.key: picture for picture in pictures}
     # counted, because two names that differ only in Unicode form have one key
-    before = Counter((picture.key, picture.label, picture.sha256) for picture in pictures)
-    now = Counter(
-        (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256)
-        for p in data.pictures
-    )
+    before = Counter((picture.key, picture.role) for picture in pictures)
+    now = Counter((compared(p.path, data.val_elsewhere), _role(data, p)) for p in data.pictures)
     if before == now:
         return Changes()
     return _read(data, recorded) or Changes(
         refused="of two names that differ only in Unicode form, one changed"
     )
+
+
+class Role(NamedTuple):
+    """What a picture is in a run, whatever it is called."""
+
+    label: str
+    """Class name, in NFC."""
+    sha256: str
+    split: str
+    group: str
 
 
 @dataclass(frozen=True)
@@ -143,9 +152,24 @@ class RecordedPicture:
     key: str
     """As `compared` gives it."""
     path: str
-    label: str
-    """Class name, in NFC."""
-    sha256: str
+    role: Role
+
+    def before_the_cut(self) -> "RecordedPicture":
+        """Return the picture as it was before val was cut from train."""
+        split = "train" if self.role.split == "val" else self.role.split
+        return replace(self, role=self.role._replace(split=split))
+
+
+def _recorded(row: Mapping[str, str], val: str) -> RecordedPicture:
+    """Read a row of files.csv; `val`: relative path of the run's validation folder elsewhere."""
+    role = Role(nfc(row["label"]), row["sha256"], row["split"], row.get("group", ""))
+    return RecordedPicture(compared(row["path"], val), row["path"], role)
+
+
+def _role(data: dataset.Data, picture: Picture) -> Role:
+    """Tell what a picture is now."""
+    label = nfc(data.classes[picture.label])
+    return Role(label, picture.sha256, picture.split, picture.group)
 
 
 def _same_states(run: Path, tree: Listing) -> bool:
@@ -168,11 +192,7 @@ def _listed(
 
 
 def _read(data: dataset.Data, recorded: Mapping[str, RecordedPicture]) -> Changes:
-    """What shows from the pictures themselves.
-
-    Splits need no comparison: what stands in train, val and test has other paths, and what is cut
-    from train follows from the bytes.
-    """
+    """What shows from the pictures themselves, and from the splits and groups of a table."""
     new: list[str] = []
     other: list[str] = []
     unused: list[str] = []
@@ -183,12 +203,12 @@ def _read(data: dataset.Data, recorded: Mapping[str, RecordedPicture]) -> Change
         before = recorded.get(key)
         if before is None:
             new.append(picture.path)
-        elif (before.label, before.sha256) != (nfc(data.classes[picture.label]), picture.sha256):
+        elif before.role != _role(data, picture):
             other.append(picture.path)
     for entry in data.unused:
         key = compared(entry.path, data.val_elsewhere)
         if key in recorded and key not in used:
-            kept = _digest(data.root / entry.path) == recorded[key].sha256
+            kept = _digest(data.root / entry.path) == recorded[key].role.sha256
             (unused if kept else other).append(entry.path)
     return Changes(new, (), other, unused)
 

@@ -169,7 +169,7 @@ def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
         places = [real(data_folder(name, coarse=order.options.coarse)) for name in run.data]
         return order.moved(places, moved_val, run.source_options.root)
     if rundir.is_finished(folder):
-        return order
+        return order.moved((), moved_val, run.source_options.root)
     _check_pictures_named(folder, order)
     return order.moved((), moved_val, run.source_options.root)
 

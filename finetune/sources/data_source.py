@@ -25,6 +25,13 @@ class DataSource:
     more: tuple[Path, ...] = ()
     """Further folders or tables, whose labels count more than those of earlier ones."""
 
+    def is_there(self) -> bool:
+        """Tell whether all places of the pictures exist."""
+        places = [self.data, *self.more]
+        if self.options.root:
+            places.append(Path(self.options.root))
+        return all(place.exists() for place in places)
+
     def listing(self) -> Listing:
         """List the pictures; `UserError` where they cannot be found, and for an option without
         effect."""
@@ -54,7 +61,7 @@ class DataSource:
                 f"--val {self.val}: with a table, expected a fraction such as 0.2. Pictures for "
                 "validation get a row in the table, and val in its column split."
             )
-        return read_label_table(table, self.options)
+        return read_label_table(table, self.options, least_classes=least_classes)
 
     def _check_no_table(self) -> None:
         """Raise `UserError` for options of a table where no source is one."""

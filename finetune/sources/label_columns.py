@@ -54,6 +54,9 @@ def find_columns(
     for role, names in USUAL_COLUMNS.items():
         like = [column for column in columns if column.strip().lower() in names]
         free = [column for column in like if column not in given.values()]
+        # --group-by as a pattern takes the place of a column that is called group
+        if role == "group" and options.group_by:
+            free = []
         if role in given or (not free and role in optional):
             continue
         # a column that may be anything must not decide what is measured on what

@@ -40,7 +40,7 @@ def with_fixes(listing: Listing, table: Path) -> Listing:
                     f"{listing.classes[label]!r} now: check the data again."
                 )
             if not suggested:
-                dropped.append(Unused(path, "unlabelled", f"left out by {table.name}"))
+                dropped.append(Unused(path, "unlabelled", "left out by --fix"))
                 continue
             if nfc(suggested) not in number_of:
                 raise UserError(
@@ -55,7 +55,7 @@ def with_fixes(listing: Listing, table: Path) -> Listing:
             f"--fix {table}: it names {one_line(missing)}, which is no picture of the data: "
             "expected the label_errors.csv of a check of the same --data."
         )
-    finding = f"{changed} labels changed and {len(dropped)} pictures left out, as {table.name} says"
+    finding = f"{changed} labels changed and {len(dropped)} pictures left out, as --fix says"
     return replace(
         listing,
         files=files,

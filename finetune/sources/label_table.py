@@ -17,9 +17,10 @@ from finetune.sources.label_columns import OPTIONAL, find_columns, some_names
 from finetune.sources.listed_pictures import Listing
 from zoo.files import foreign_tables
 from zoo.files.entries import level
-from zoo.files.folders import is_picture_path
+from zoo.files.folders import LONGEST_PART, is_picture_path
 from zoo.files.passed_over import Unused
 from zoo.host.errors import UserError
+from zoo.host.home import cache_home
 from zoo.host.text import one_line
 
 LOOKED_FOR = 20
@@ -58,7 +59,7 @@ def table_in(folder: Path) -> Path | None:
     return tables[0]
 
 
-def read_label_table(table: Path, options: SourceOptions) -> Listing:
+def read_label_table(table: Path, options: SourceOptions, *, least_classes: int = 2) -> Listing:
     """List the pictures of a table.
 
     Raises `UserError` for a table that cannot be read, columns that are not found or can be meant
@@ -67,7 +68,7 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
     """
     root, rows = table_root(table, options), TableRows()
     column_of = _read_rows(table, root, options, rows)
-    classes = _class_names(table, column_of["label"], set(rows.label_of.values()))
+    classes = _class_names(table, column_of["label"], set(rows.label_of.values()), least_classes)
     _check_found(table, root, list(rows.label_of))
     number_of = {name: number for number, name in enumerate(classes)}
     files: dict[str, list[tuple[str, int]]] = {}
@@ -75,7 +76,7 @@ def read_label_table(table: Path, options: SourceOptions) -> Listing:
         files.setdefault(rows.split_of.get(path, "train"), []).append((path, number_of[label]))
     _check_splits(table, files, classes)
     return Listing(
-        root.resolve(),
+        root,
         classes,
         files,
         tuple(rows.unused),
@@ -100,8 +101,21 @@ def pictures_of_table(table: Path, options: SourceOptions) -> TableRows:
 
 
 def table_root(table: Path, options: SourceOptions) -> Path:
-    """Give the folder that the paths of a table are relative to."""
-    return Path(options.root) if options.root else table.parent
+    """Give the folder that the paths of a table are relative to, without links: `..` leads from
+    the folder itself, not from a link to it."""
+    return Path(os.path.realpath(options.root or table.parent))
+
+
+def _check_inside(table: Path, paths: Iterable[str]) -> None:
+    """Raise `UserError` if a table that was unpacked from an archive names pictures elsewhere: it
+    may come from a stranger, and the pictures of this machine are not meant for it."""
+    if cache_home().resolve() not in table.resolve().parents:
+        return
+    if outside := next((path for path in paths if path.startswith("../")), None):
+        raise UserError(
+            f"{table} came in an archive, and names {one_line(outside)[:100]}: expected only "
+            "pictures in the archive. If you trust it, unpack it by hand and use the folder."
+        )
 
 
 def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows) -> dict[str, str]:
@@ -109,8 +123,21 @@ def _read_rows(table: Path, root: Path, options: SourceOptions, rows: TableRows)
     named = foreign_tables.read(table)
     optional = OPTIONAL if rows.labels_needed else (*OPTIONAL, "label")
     column_of = find_columns(table, named.columns, options, optional)
+    for role, column in column_of.items():
+        if column in named.unread:
+            raise UserError(
+                f"{table}: the column {column!r}, which is the {role}, holds "
+                f"{one_line(named.unread[column])[:100]}: expected texts or numbers. Write it as "
+                "text, or name another column with --columns."
+            )
     for number, row in enumerate(named.rows, 1):
         _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    _check_inside(table, rows.label_of)
+    if options.group_by and "group" in column_of and not rows.groups:
+        raise UserError(
+            f"--group-by {options.group_by}: this column of {table} is empty: expected a group, "
+            "such as a patient, in some of its rows."
+        )
     return column_of
 
 
@@ -124,13 +151,19 @@ def _add(rows: TableRows, row: Mapping[str, str], number: int, table: Path, root
     if not label and rows.labels_needed:
         rows.unused.append(Unused(path, "unlabelled", "a row without a label"))
         return
-    split = _split_of(row.get("split", ""), number, table)
+    split, group = _split_of(row.get("split", ""), number, table), row.get("group", "").strip()
     before = rows.label_of.get(path), rows.split_of.get(path)
     if before[0] is not None and before != (label, split):
         raise UserError(
-            f"{table}, row {number}: {one_line(path)} is {label!r} in {split or 'train'}, and "
-            f"{before[0]!r} in {before[1] or 'train'} in an earlier row. A picture has one label "
-            "and one split: remove one of the rows."
+            f"{table}, row {number}: {one_line(path)} is {label[:100]!r} in {split or 'train'}, "
+            f"and {before[0][:100]!r} in {before[1] or 'train'} in an earlier row. A picture has "
+            "one label and one split: remove one of the rows."
+        )
+    if before[0] is not None and rows.groups.get(path, "") != group:
+        raise UserError(
+            f"{table}, row {number}: {one_line(path)} has the group {group[:100]!r}, and "
+            f"{rows.groups.get(path, '')[:100]!r} in an earlier row. A picture has one group: "
+            "remove one of the rows."
         )
     if before[0] is not None:
         rows.unused.append(Unused(path, "repeated", "a row like an earlier one"))
@@ -139,7 +172,7 @@ def _add(rows: TableRows, row: Mapping[str, str], number: int, table: Path, root
     # an empty cell is a picture for training, and only --val decides what is held out
     if split is not None:
         rows.split_of[path] = split
-    if group := row.get("group", "").strip():
+    if group:
         rows.groups[path] = group
 
 
@@ -178,19 +211,26 @@ def _relative(written: str, number: int, table: Path, root: Path) -> str:
     return path
 
 
-def _class_names(table: Path, column: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort the class names; `UserError` for fewer than two, and for names that look the same."""
+def _class_names(table: Path, column: str, labels: Iterable[str], least: int) -> tuple[str, ...]:
+    """Sort the class names; `UserError` for fewer than `least`, and for names that look the same,
+    cannot be shown or are longer than a folder's."""
     classes = tuple(sorted(labels))
-    if len(classes) < 2:
+    if len(classes) < least:
         only = f"only {classes[0]!r}" if classes else "none"
+        wanted = "two classes" if least == 2 else "one class"
         raise UserError(
-            f"{table}: expected at least two classes in the column {column!r}, seen {only}. "
+            f"{table}: expected at least {wanted} in the column {column!r}, seen {only}. "
             "If another column has the labels, name it with --columns label=COLUMN."
         )
     for name in classes:
         if not name.isprintable():
             raise UserError(
-                f"{table}: expected class names that can be shown, seen {name!a}: rename it."
+                f"{table}: expected class names that can be shown, seen {name[:100]!a}: rename it."
+            )
+        if len(name.encode()) > LONGEST_PART:
+            raise UserError(
+                f"{table}: expected class names of at most {LONGEST_PART} bytes, as folders have, "
+                f"seen {name[:100]!r} and more. Is {column!r} the column of the labels?"
             )
     # for what it refuses
     by_bare_name(table, classes)

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from finetune.machine import disk_space
 from finetune.sources.folder_names import SPLIT_FOLDERS
+from zoo.files.folders import LONGEST_PART
 from zoo.files.same_paths import nfc
 from zoo.host import disk, locks
 from zoo.host.errors import UserError
@@ -138,10 +139,12 @@ def class_folder(split: Path, name: str, where: object) -> Path:
     folder can have, or that would be passed over."""
     # macOS spells names in another Unicode form, and both mean one class
     name = nfc(name)
-    if not name.strip() or name.startswith(".") or re.search(r"[/\\\0]", name):
+    too_long = len(os.fsencode(name)) > LONGEST_PART
+    if not name.strip() or name.startswith(".") or too_long or re.search(r"[/\\\0]", name):
         raise UserError(
-            f"{where} has the class {one_line(name)!r}: expected a name that a folder can have, "
-            "without slashes and without a dot at its beginning. Rename the class."
+            f"{where} has the class {one_line(name)[:100]!r}: expected a name that a folder can "
+            f"have, of at most {LONGEST_PART} bytes, without slashes and without a dot at its "
+            "beginning. Rename the class."
         )
     folder = split / name
     folder.mkdir(parents=True, exist_ok=True)

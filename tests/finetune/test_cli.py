@@ -39,9 +39,11 @@ from finetune.recipe.fields import ROWS, TYPES, Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held
-from finetune.run_folder.order import Order, recorded_order
+from finetune.run_folder.order import Order, recorded_order, resumed_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
 from finetune.sources.class_folders import read_folders
+from finetune.sources.data_source import DataSource
+from finetune.sources.listed_pictures import Listing
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import checks
@@ -960,6 +962,41 @@ def test_a_finished_run_knows_whether_its_pictures_are_the_same(
     assert bool(changed) is bool(words)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (",", ",", False),
+        (",", "test,", True),
+        (",", ",anna", True),
+        (",anna", ",bert", True),
+        (",", "val,", True),
+        # only the order of the rows
+        ("test,", "test,", False),
+    ],
+)
+def test_a_finished_run_knows_whether_its_table_is_the_same(
+    animals: Path, here: Path, before: str, after: str, changed: bool
+) -> None:
+    table, out = here / "t.csv", here / "run"
+    paths = [path.relative_to(here).as_posix() for path in sorted(animals.rglob("*.png"))]
+    rows = [f"{path},{path.split('/')[-2]}" for path in paths]
+
+    def listing(cells: str, order: int) -> Listing:
+        lines = [f"{row},," for row in rows[1:]] + [f"{rows[0]},{cells}"]
+        table.write_text("\n".join(["path,label,split,group", *lines[::order]]) + "\n")
+        return DataSource(table).listing()
+
+    out.mkdir()
+    data = held_out.split(scanning.scan(listing(before, 1)), "0.3")
+    check_same_data(out, data, 0.01, same=False)
+    states = {going_on.STATES: going_on.file_states(listing(before, 1))}
+    rundir.write_json(out / rundir.LOCAL, states)
+    for _ in range(2):
+        assert bool(going_on.changes(out, listing(after, -1))) is changed
+        # the pictures are read and compared, too
+        rundir.write_json(out / rundir.LOCAL, {})
+
+
 def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(here: Path) -> None:
     data, val = here / "a" / "train", here / "b" / "val"
     write_classes(data, {"cat": 3, "dog": 3})
@@ -1165,6 +1202,16 @@ def test_a_finished_run_tells_that_its_pictures_changed_however_it_is_started(
     animals.rename(here / "elsewhere")  # nothing to compare with
     start(Run(resume=out, device="cpu"), {})
     assert f"{out} is already finished" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_compared_where_its_pictures_are_now(animals: Path, here: Path) -> None:
+    out = earlier_run(here / "run", animals, {}, finished=True)
+    (here / "moved").mkdir()
+    order = resumed_order(Run(resume=out, root=str(here / "moved")), {})
+    assert order.options.root == str(here / "moved")
+    assert order.source.is_there()
+    (here / "moved").rmdir()
+    assert not order.source.is_there()
 
 
 def test_resume_takes_no_settings(animals: Path, here: Path) -> None:

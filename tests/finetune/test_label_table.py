@@ -1,7 +1,11 @@
 """A table of labels as a source: the same pictures as in class folders, and what is refused."""
 
+import datetime
 import json
+import math
+import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +30,8 @@ from zoo.host.errors import UserError
 
 Row = dict[str, str]
 NO_OPTION = SourceOptions()
+CELLS_WITH_NAN = (("a", "1.5"), ("b", "2.5"), ("c", "NaN"))
+"""Name and label as JSON."""
 
 
 def write_csv(path: Path, rows: Sequence[Row], *, delimiter: str = ",", mark: str = "") -> None:
@@ -202,6 +208,8 @@ def test_every_row_is_used_or_named(pictures: Path) -> None:
         ("path,path,label\na.png,b.png,cat\n", "different names of columns"),
         ('path,label\n"a.png,cat\n', "line 2"),
         ("path,label\n../..,cat\nb.png,dog\n", "expected the path of a picture"),
+        ("path,label,group\na.png,cat,1\na.png,cat,2\n", "A picture has one group"),
+        (f"path,label\na.png,cat\nb.png,{'d' * 256}\n", "at most 255 bytes"),
     ],
 )
 def test_a_table_that_says_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -223,6 +231,57 @@ def test_json_lines_of_another_form_are_refused(tmp_path: Path, line: str) -> No
     assert "line 2" in refusal(tmp_path / "t.jsonl") or "row 2" in refusal(tmp_path / "t.jsonl")
 
 
+def test_nan_is_a_missing_value(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    lines = [f'{{"path": "{name}.png", "label": {label}}}\n' for name, label in CELLS_WITH_NAN]
+    (tmp_path / "t.jsonl").write_text("".join(lines))
+    content = {"path": ["a.png", "b.png", "c.png"], "label": [1.5, 2.5, math.nan]}
+    pyarrow.parquet.write_table(pyarrow.table(content), tmp_path / "t.parquet")
+    for name in ("t.jsonl", "t.parquet"):
+        listing = read_label_table(tmp_path / name, NO_OPTION)
+        assert listing.classes == ("1.5", "2.5")
+        assert [entry.path for entry in listing.unused] == ["c.png"]
+
+
+@pytest.mark.parametrize("role", ["group", "split", "label"])
+def test_a_column_that_parquet_holds_otherwise_is_not_taken_for_empty(
+    tmp_path: Path, role: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    content: dict[str, list[Any]] = {"path": ["a.png", "b.png"], "label": ["cat", "dog"]}
+    content[role] = [datetime.date(2020, 1, 1)] * 2
+    pyarrow.parquet.write_table(pyarrow.table(content), tmp_path / "t.parquet")
+    assert "holds date32[day]" in refusal(tmp_path / "t.parquet")
+
+
+def test_half_a_character_is_refused(tmp_path: Path) -> None:
+    text = '{"path": "a.png", "label": "cat", "group": "\\ud800"}\n'
+    (tmp_path / "t.jsonl").write_text(text)
+    assert "half a character" in refusal(tmp_path / "t.jsonl")
+
+
+def test_absolute_paths_count_from_the_folder_that_a_link_leads_to(
+    pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "short").symlink_to(tmp_path / "deep" / "er")
+    rows = [row | {"file": str(pictures / row["file"])} for row in rows_of(pictures)]
+    write_csv(tmp_path / "short" / "t.csv", rows)
+    listing = read_label_table(tmp_path / "short" / "t.csv", NO_OPTION)
+    assert all((listing.root / path).is_file() for path, _ in listing.files["train"])
+
+
+def test_a_table_of_an_archive_names_no_other_pictures(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
+    table = tmp_path / "home" / "data" / "a.zip-0" / "t.csv"
+    table.parent.mkdir(parents=True)
+    write_csv(table, [row | {"file": str(pictures / row["file"])} for row in rows_of(pictures)])
+    assert "came in an archive" in refusal(table)
+    assert "came in an archive" in refusal(table, SourceOptions(root=str(tmp_path / "home")))
+
+
 def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     assert "cannot be read as Parquet" in refusal(tmp_path / "t.parquet")
@@ -234,6 +293,11 @@ def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
 def test_columns_of_another_form_are_refused(columns: str) -> None:
     with pytest.raises(UserError, match="expected ROLE=COLUMN"):
         Run(data="t.csv", columns=columns)
+
+
+def test_a_column_has_one_role() -> None:
+    with pytest.raises(UserError, match="a column of its own"):
+        Run(data="t.csv", columns="path=a,label=a")
 
 
 def test_options_of_tables_have_no_effect_on_folders(pictures: Path) -> None:
@@ -291,6 +355,28 @@ def test_a_group_is_never_on_two_sides(tmp_path: Path, seed: int) -> None:
     if data.halved:
         select, calibrate = ({p.unit for p in data.of(half)} for half in ("select", "calibrate"))
         assert not select & calibrate
+
+
+def test_a_pattern_takes_the_place_of_a_column_called_group(pictures: Path) -> None:
+    write_csv(pictures / "t.csv", [row | {"group": "all"} for row in rows_of(pictures)])
+    listing = DataSource(pictures / "t.csv", options=SourceOptions(group_by="/(...)")).listing()
+    assert set(listing.groups.values()) == {"01/", "cat", "dog"}
+
+
+def test_an_empty_column_is_no_group(pictures: Path) -> None:
+    write_csv(pictures / "t.csv", [row | {"cat": ""} for row in rows_of(pictures)])
+    with pytest.raises(UserError, match="is empty"):
+        DataSource(pictures / "t.csv", options=SourceOptions(group_by="cat")).listing()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are UTF-16")
+def test_a_group_may_have_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    write_classes(tmp_path, {f"train/{name}/{scene}": 2 for name in "ab" for scene in "xyz"})
+    for name in "ab":
+        folder = tmp_path / "train" / name
+        os.rename(folder / "x", os.fsencode(folder) + b"/\xff")
+    data = scan(DataSource(tmp_path, options=SourceOptions(group_by="/(.)/[0-9]")).listing())
+    assert_no_unit_is_cut(held_out.split(data, "0.3"))
 
 
 def test_groups_of_paths(tmp_path: Path) -> None:
@@ -435,6 +521,42 @@ def test_sources_that_overlap_or_look_alike_are_refused(tmp_path: Path) -> None:
             joined(tmp_path / "pets", tmp_path / second)
     with pytest.raises(UserError, match="with several --data"):
         joined(tmp_path / "pets", tmp_path / "other", val=tmp_path / "pets" / "train")
+
+
+@pytest.mark.parametrize("old_split", ["train", "test"])
+def test_a_table_of_corrections_names_the_same_files(tmp_path: Path, old_split: str) -> None:
+    write_classes(tmp_path / "pets", {f"{s}/{n}": 3 for s in ("train", "test") for n in "ab"})
+    (tmp_path / "fixes").mkdir()
+    row = {"path": f"../pets/{old_split}/a/000.png", "label": "b"}
+    write_csv(tmp_path / "fixes" / "t.csv", [row])
+    data = joined(tmp_path / "pets", tmp_path / "fixes")
+    assert len(data.pictures) == 12
+    found = {p.path: (data.classes[p.label], p.split) for p in data.pictures}
+    assert found[f"pets/{old_split}/a/000.png"] == ("b", old_split)
+    assert [entry.kind for entry in data.unused] == ["repeated"]
+
+
+def test_two_tables_may_lie_in_one_folder(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 2, "b": 2})
+    rows = [{"path": f"{name}/{i:03}.png", "label": name} for name in "ab" for i in range(2)]
+    write_csv(tmp_path / "first.csv", rows)
+    write_csv(tmp_path / "second.csv", rows[:1])
+    data = joined(tmp_path / "first.csv", tmp_path / "second.csv")
+    assert [p.path for p in data.pictures] == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+
+
+def test_findings_name_no_folder_and_no_table(tmp_path: Path) -> None:
+    for number, name in enumerate(("anna", "bert")):
+        write_classes(tmp_path / name, {"cat": 2, "dog": 2}, first=10 * number)
+        (tmp_path / name / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "anna.csv").write_text("path,given,suggested\nanna/cat/000.png,cat,dog\n")
+    data = joined(
+        tmp_path / "anna", tmp_path / "bert", options=SourceOptions(fix=str(tmp_path / "anna.csv"))
+    )
+    text = " ".join(data.findings)
+    assert "--data 2: 1 files ignored" in text
+    assert "as --fix says" in text
+    assert not {"anna", "bert"} & set(re.findall(r"\w+", text))
 
 
 def test_an_order_keeps_all_its_sources(tmp_path: Path) -> None:

@@ -123,7 +123,9 @@ def plant(run: Path) -> None:
         *data["findings"],
         sentence,
         "equal bytes: animals/Alice Smith passport.jpg and ant/b.jpg",
+        "left out: taxes/2020/animals/b.png (text)",
         "folders beside train, val and test are ignored: taxes",
+        "--data 2: folders beside train, val and test are ignored: taxes",
     ]
     left_out = [["ant/Alice Smith passport.jpg", "cut"]]
     rundir.write_json(

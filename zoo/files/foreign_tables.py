@@ -1,6 +1,7 @@
 """Tables that people bring: CSV, TSV, JSON Lines and Parquet, every cell as text.
 
-`01` stays `01`: nothing guesses that a cell is a number. A missing value is an empty text.
+`01` stays `01`: nothing guesses that a cell is a number. A missing value (null, NaN) is an empty
+text.
 """
 
 import csv
@@ -26,6 +27,9 @@ class ForeignTable:
     columns: tuple[str, ...]
     rows: Iterator[Row]
     """Column -> cell."""
+    unread: Row
+    """Column -> its type, of those that hold no texts, numbers or truth values: their cells are
+    empty."""
 
 
 def read(path: Path) -> ForeignTable:
@@ -36,10 +40,11 @@ def read(path: Path) -> ForeignTable:
     """
     rows = SUFFIXES[path.suffix.lower()](path)
     # the first row that a reader yields is the head
-    columns = tuple(next(rows, {}))
-    if not columns:
+    head = next(rows, {})
+    if not head:
         raise UserError(f"{path}: expected a table with a head line that names its columns.")
-    return ForeignTable(columns, rows)
+    unread = {column: kind for column, kind in head.items() if kind}
+    return ForeignTable(tuple(head), rows, unread)
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -127,7 +132,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 # numbers as they are written: 1.0 and 01 are not 1
-                row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+                row = json.loads(line, parse_int=str, parse_float=str, parse_constant=_constant)
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{path}, line {number}: expected a JSON object ({first_line(error)})."
@@ -147,13 +152,27 @@ def _json_lines(path: Path) -> Iterator[Row]:
             yield columns | {name: _cell(path, number, value) for name, value in row.items()}
 
 
+def _constant(name: str) -> str | None:
+    """Read NaN, which pandas writes for a missing value, or an infinite number."""
+    return None if name == "NaN" else name
+
+
 def _cell(path: Path, number: int, value: Any) -> str:
-    if value is None:
+    # only NaN differs from itself
+    if value is None or value != value:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        return str(value)
+        text = str(value)
+        try:
+            # names of files may hold bytes that are not UTF-8; JSON can write half a character
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{path}, row {number}: expected text, seen half a character ({text[:40]!a})."
+            ) from None
+        return text
     raise UserError(
         f"{path}, row {number}: expected texts and numbers, seen {type(value).__name__} "
         f"({str(value)[:40]}). One picture has one label."
@@ -173,7 +192,8 @@ def _parquet(path: Path) -> Iterator[Row]:
         head = list(file.schema_arrow.names)
         _check_head(path, head)
         simple = [name for name in head if _is_simple(file.schema_arrow.field(name).type)]
-        yield dict.fromkeys(head, "")
+        kinds = {name: str(file.schema_arrow.field(name).type) for name in head}
+        yield kinds | dict.fromkeys(simple, "")
         number = 0
         for batch in file.iter_batches(PARQUET_ROWS_AT_ONCE, columns=simple):
             for row in batch.to_pylist():
@@ -205,5 +225,5 @@ SUFFIXES: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".ndjson": _json_lines,
     ".parquet": _parquet,
 }
-"""Suffix, in lower case -> what yields the head of such a file, as a row of empty cells, and then
-its rows."""
+"""Suffix, in lower case -> what yields the head of such a file, as a row of empty cells (or of the
+type of a column that is not read), and then its rows."""

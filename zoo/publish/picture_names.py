@@ -8,10 +8,12 @@ from zoo.contract import rundir
 from zoo.contract.figures import without
 from zoo.publish.private import PICTURE
 
-BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
+BESIDE = re.compile(
+    r"\A((?:--data \d+: )?folders beside train, val and test are ignored): .*\Z", re.DOTALL
+)
 """A finding that names folders which are no classes."""
 NAMED = re.compile(
-    r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)"
+    r"(?:[^\s:;,()/]{1,255}(?:/[^:;()/\n]{0,255}?){1,16}|[^\s:;,()/]{1,255}?)"
     r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
     re.IGNORECASE,
 )
@@ -31,7 +33,13 @@ def without_pictures_of_run(name: str, content: Any) -> Any:
     if name == rundir.REPORT:
         return without(content, "heatmaps")
     if name == rundir.DATA:
-        findings = list(map(_without_picture_names, content.get("findings", ())))
+        # whole paths first: a folder may have blanks in its name
+        paths = sorted((path for path, _ in content.get("left_out", ())), key=len, reverse=True)
+        findings = []
+        for finding in content.get("findings", ()):
+            for path in paths:
+                finding = finding.replace(path, PICTURE)
+            findings.append(_without_picture_names(finding))
         return content | {"left_out": [], "findings": findings}
     return content
 
