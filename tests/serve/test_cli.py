@@ -206,10 +206,14 @@ def test_a_host_that_there_is_not() -> None:
 
 
 def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "serve", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
-    )
-    python_s = time.monotonic() - started  # this machine's speed now: about 0.3 s when it is quiet
+    def python_s() -> float:
+        """This machine's speed now: about 0.3 s when it is quiet."""
+        started = time.monotonic()
+        command = [sys.executable, "-m", "serve", "--help"]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        return time.monotonic() - started
+
+    before = python_s()
     with running(tmp_path / "log", served, "--api-only", imports=None) as service:
-        assert service.started_s < max(1.5, 6 * python_s)
+        # before and after, as other work may begin in between
+        assert service.started_s < max(1.5, 6 * max(before, python_s()))
