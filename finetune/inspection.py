@@ -66,7 +66,8 @@ def inspect(run: Run, given: Mapping[str, Any]) -> Path:
 def planned_run(run: Run, given: Mapping[str, Any], device: torch.device) -> Plan:
     """Read the data and resolve the recipe as `plan.make_plan` does, without a run folder."""
     order = new_order(run, given)
-    check_out(run.folder, order.data)
+    for place in (order.data, *order.more):
+        check_out(run.folder, place)
     for name in run.data:
         readable_folder(name, coarse=order.options.coarse)
     tree = order.source.listing()

@@ -86,7 +86,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     fitting.check_given(order.given, trial, device=device.type)
     limit = bad_limit(run, claimed)
     if claimed.goes_on:
-        places = [str(place) for place in (order.data, order.val_folder) if place]
+        places = [str(place) for place in (order.data, *order.more, order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
     # before the pictures are read: one that changes in the meantime differs from this note, and is
     # read again when the run goes on
